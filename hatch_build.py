@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 try:
@@ -20,20 +21,29 @@ def generate(root: Path = ROOT) -> None:
     source, target = root / "proto", root / "rankgate" / "pb"
     target.mkdir(parents=True, exist_ok=True)
     protos = sorted(path.name for path in source.glob("*.proto"))
-    include = subprocess.run(
-        [sys.executable, "-c", "import grpc_tools, os; print(os.path.join(os.path.dirname(grpc_tools.__file__), '_proto'))"],
-        check=True, capture_output=True, text=True,
-    ).stdout.strip()
+    # google/protobuf comes with grpcio-tools, google/rpc with googleapis-common-protos.
+    includes = [
+        find_spec("grpc_tools").submodule_search_locations[0] + "/_proto",
+        str(Path(find_spec("google.rpc").submodule_search_locations[0]).parents[1]),
+    ]
     subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", f"-I{source}", f"-I{include}",
-         f"--python_out={target}", f"--pyi_out={target}", *protos],
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            f"-I{source}",
+            *(f"-I{path}" for path in includes),
+            f"--python_out={target}",
+            f"--pyi_out={target}",
+            *protos,
+        ],
         check=True,
     )
     # protoc writes top-level imports between our files; they live in one package here.
     own = "|".join(Path(name).stem + "_pb2" for name in protos)
     for path in [*target.glob("*_pb2.py"), *target.glob("*_pb2.pyi")]:
         text = path.read_text()
-        path.write_text(re.sub(rf"^import ({own}) as", r"from rankgate.pb import \1 as", text, flags=re.M))
+        path.write_text(re.sub(rf"^import ({own}) as", r"from rankgate.pb import \1 as", text, flags=re.MULTILINE))
     (target / "__init__.py").write_text('"""Generated from proto/; see hatch_build.py."""\n')
 
 

@@ -37,13 +37,19 @@ class Reason(StrEnum):
     QUERY_PARAMETER_REFUSED = "query_parameter_refused", 400, "query parameters are not accepted here"
     HEADER_REFUSED = "header_refused", 400, "a request header is not acceptable"
     CONTENT_TYPE_UNSUPPORTED = "content_type_unsupported", 415, "the body must be application/json in UTF-8"
-    CONTENT_ENCODING_UNSUPPORTED = "content_encoding_unsupported", 415, "compressed request bodies are not accepted"
+    CONTENT_ENCODING_UNSUPPORTED = (
+        "content_encoding_unsupported",
+        415,
+        "compressed request bodies are not accepted",
+    )
     BODY_INVALID = "body_invalid", 400, "the body is not a valid rerank request"
     BODY_TOO_LARGE = "body_too_large", 413, "the body is too large"
     TOO_MANY_DOCUMENTS = "too_many_documents", 413, "too many documents"
     DIALECT_UNKNOWN = "dialect_unknown", 400, "the body matches no rerank API served here"
     SENSITIVE_STRUCTURE = (
-        "sensitive_structure", 422, "sensitive data in an object key, a number or an unmaskable place"
+        "sensitive_structure",
+        422,
+        "sensitive data in an object key, a number or an unmaskable place",
     )
 
     # the decision
@@ -53,7 +59,11 @@ class Reason(StrEnum):
     POLICY_ERROR = "policy_error", 503, "the policy could not be evaluated"
     POLICY_TIMEOUT = "policy_timeout", 503, "the policy did not answer in time"
     POLICY_UNAVAILABLE = "policy_unavailable", 503, "the policy engine is not available"
-    APPROVAL_UNAVAILABLE = "approval_unavailable", 403, "this request needs an approval, which is not available here"
+    APPROVAL_UNAVAILABLE = (
+        "approval_unavailable",
+        403,
+        "this request needs an approval, which is not available here",
+    )
     NO_DOCUMENTS_LEFT = "no_documents_left", 403, "no document of this request may be ranked by this caller"
 
     # the gate's own parts

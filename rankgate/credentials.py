@@ -1,0 +1,77 @@
+"""The upstream credential lent to one allowed request: Grant -> Lease."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+__all__ = ["Broker", "Grant", "Lease", "Secret", "contains", "fingerprint"]
+
+
+class Secret:
+    """A value that no text form shows; `reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value, for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """For which allowed request a credential is asked."""
+
+    decision_id: str
+    subject: str
+    tenant: str
+    route: str
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A credential in the header that carries it. `fingerprint` recognises it without holding it."""
+
+    header: str
+    value: Secret
+    fingerprint: str
+
+
+class Broker(Protocol):
+    """Lends upstream credentials; raises GateError(CREDENTIAL_UNAVAILABLE)."""
+
+    async def lease(self, grant: Grant) -> Lease | None:
+        """Return a lease, or None where the reranker needs no credential."""
+        ...
+
+
+def fingerprint(key: bytes, credential: str) -> str:
+    """Return `<length>:<HMAC-SHA-256 hex>` of a credential: enough to find it in a text, not to learn it."""
+    raw = credential.encode()
+    return f"{len(raw)}:{hmac.new(key, raw, sha256).hexdigest()}"
+
+
+def contains(key: bytes, mark: str, data: bytes) -> bool:
+    """Tell whether any run of `data` is the credential that `mark` is the fingerprint of.
+
+    Costs one HMAC a byte: callers bound `data`.
+    """
+    size_text, _, digest = mark.partition(":")
+    if not size_text.isdigit() or not digest:
+        return False
+    size = int(size_text)
+    expected = bytes.fromhex(digest)
+    return any(
+        hmac.digest(key, data[start : start + size], "sha256") == expected for start in range(len(data) - size + 1)
+    )

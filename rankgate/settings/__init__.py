@@ -1,0 +1,173 @@
+"""Every setting, read once: a TOML file, then RANKGATE_* environment variables over it.
+
+Secrets are never settings: a setting names the file that holds one. Constructors are handed their own section,
+never the environment. What can never work is refused here, with the setting's name and the remedy.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from rankgate.errors import SettingsError
+from rankgate.settings.base import Name, Operator, Section
+from rankgate.settings.edge import (
+    EnvoySettings,
+    LimitSettings,
+    ListenSettings,
+    SocketSettings,
+    UpstreamSettings,
+)
+from rankgate.settings.guard import (
+    STRUCTURED_TYPES,
+    CredentialSettings,
+    MaskingSettings,
+    PolicySettings,
+    ProfileSettings,
+    RouteSettings,
+)
+from rankgate.settings.issuers import ClaimSettings, IssuerSettings
+from rankgate.settings.trail import AuditSettings, LogSettings
+
+__all__ = [
+    "STRUCTURED_TYPES",
+    "AuditSettings",
+    "ClaimSettings",
+    "CredentialSettings",
+    "EnvoySettings",
+    "IssuerSettings",
+    "LimitSettings",
+    "ListenSettings",
+    "LogSettings",
+    "MaskingSettings",
+    "Operator",
+    "PolicySettings",
+    "ProfileSettings",
+    "RouteSettings",
+    "Section",
+    "Settings",
+    "SocketSettings",
+    "UpstreamSettings",
+    "load",
+]
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one gate."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RANKGATE_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    deployment: Name = Field("default", description="Names the deployment in streams, keys and events.")
+    listen: ListenSettings = Field(default_factory=lambda: ListenSettings.model_validate({}), description="Listener.")
+    upstream: UpstreamSettings = Field(description="Reranker.")
+    issuers: tuple[IssuerSettings, ...] = Field(min_length=1, description="Accepted issuers.")
+    routes: tuple[RouteSettings, ...] = Field(
+        (
+            RouteSettings.model_validate({"name": "cohere-v2", "path": "/v2/rerank", "dialect": "cohere.v2"}),
+            RouteSettings.model_validate({"name": "cohere-v1", "path": "/v1/rerank", "dialect": "cohere.v1"}),
+            RouteSettings.model_validate({"name": "rerank", "path": "/rerank"}),
+        ),
+        min_length=1,
+        description="Served paths.",
+    )
+    limits: LimitSettings = Field(default_factory=lambda: LimitSettings.model_validate({}), description="Limits.")
+    masking: MaskingSettings = Field(description="Masking.")
+    policy: PolicySettings = Field(default_factory=lambda: PolicySettings.model_validate({}), description="Policy.")
+    credentials: CredentialSettings = Field(
+        default_factory=lambda: CredentialSettings.model_validate({}), description="Credential."
+    )
+    audit: AuditSettings = Field(description="Audit trail.")
+    sockets: SocketSettings = Field(description="Filter sockets.")
+    envoy: EnvoySettings = Field(default_factory=lambda: EnvoySettings.model_validate({}), description="Envoy.")
+    log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}), description="Logs.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, which arrives as init arguments."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for what, seen in (("name", [r.name for r in self.routes]), ("path", [r.path for r in self.routes])):
+            twice = sorted({value for value in seen if seen.count(value) > 1})
+            if twice:
+                raise ValueError(f"routes.{what} {', '.join(twice)} is used twice; every route needs its own")
+        issuers = [issuer.issuer for issuer in self.issuers]
+        if len(set(issuers)) != len(issuers):
+            raise ValueError("issuers.issuer is listed twice; merge the two entries")
+        accepted = {audience for issuer in self.issuers for audience in issuer.audiences}
+        for route in self.routes:
+            if route.profile not in self.masking.profiles:
+                raise ValueError(
+                    f"routes.profile {route.profile} of {route.name} is not in masking.profiles; add it or name another"
+                )
+            unknown = sorted(set(route.audiences) - accepted)
+            if unknown:
+                raise ValueError(
+                    f"routes.audiences {', '.join(unknown)} of {route.name} is accepted by no issuer; add it to issuers.audiences"
+                )
+            if self.credentials.header in route.request_headers:
+                raise ValueError(
+                    f"routes.request_headers of {route.name} lists credentials.header; the caller's value would reach the reranker"
+                )
+        if self.limits.masked_body_bytes < self.limits.body_bytes:
+            raise ValueError("limits.masked_body_bytes must be at least limits.body_bytes")
+        if self.policy.timeout_s >= self.limits.check_timeout_s:
+            raise ValueError("policy.timeout_s must be shorter than limits.check_timeout_s, or it never takes effect")
+        if self.audit.event_bytes * 4 > self.audit.cap_bytes:
+            raise ValueError("audit.cap_bytes must hold several events of audit.event_bytes")
+        return self
+
+    @property
+    def envoy_body_bytes(self) -> int:
+        """Return Envoy's buffer limit: above our own, so that we answer 413 with identity and a record."""
+        return max(2 * self.limits.body_bytes, self.limits.masked_body_bytes, self.limits.response_bytes) + 65_536
+
+    @property
+    def grpc_message_bytes(self) -> int:
+        """Return the filters' gRPC receive limit: Envoy's buffer limit plus room for headers."""
+        return self.envoy_body_bytes + 1_048_576
+
+    def route(self, name: str) -> RouteSettings | None:
+        """Return the route named `name`."""
+        return next((route for route in self.routes if route.name == name), None)
+
+
+def load(path: Path | None, **override: Any) -> Settings:
+    """Read the settings from the TOML file `path`, the environment, and `override` (sections as dicts).
+
+    Raises SettingsError with one line a fault, each naming its setting; never echoes a value.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"cannot read settings file {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"settings file {path} is not valid TOML: {error}") from None
+    try:
+        return Settings(**{**values, **override})
+    except ValidationError as error:
+        raise SettingsError(
+            "\n".join(_fault(fault) for fault in error.errors(include_input=False, include_url=False))
+        ) from None
+
+
+def _fault(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{where}: {text}" if where else text

@@ -1,0 +1,222 @@
+"""What a request must meet: routes, masking, policy, the lent credential."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from rankgate.settings.base import HeaderName, Name, Operator, Section, is_loopback
+
+__all__ = [
+    "DEFAULT_REQUEST_HEADERS",
+    "DEFAULT_RESPONSE_HEADERS",
+    "STRUCTURED_TYPES",
+    "CredentialSettings",
+    "MaskingSettings",
+    "PolicySettings",
+    "ProfileSettings",
+    "RouteSettings",
+]
+
+DEFAULT_REQUEST_HEADERS = (
+    "accept",
+    "content-type",
+    "content-length",
+    "user-agent",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+)
+DEFAULT_RESPONSE_HEADERS = (
+    "content-type",
+    "content-length",
+    "date",
+    "retry-after",
+    "x-request-id",
+    "x-compute-type",
+    "x-compute-time",
+    "x-total-time",
+    "x-tokenization-time",
+    "x-queue-time",
+    "x-inference-time",
+)
+STRUCTURED_TYPES = (
+    "API_KEY",
+    "CREDIT_CARD",
+    "DATE_OF_BIRTH",
+    "DE_TAX_ID",
+    "EMAIL_ADDRESS",
+    "ES_NIF",
+    "IBAN_CODE",
+    "IN_AADHAAR",
+    "IP_ADDRESS",
+    "IT_FISCAL_CODE",
+    "JWT",
+    "MAC_ADDRESS",
+    "PHONE_NUMBER",
+    "PL_PESEL",
+    "PRIVATE_KEY",
+    "UK_NHS",
+    "URL_CREDENTIALS",
+    "US_SSN",
+)
+
+
+class RouteSettings(Section):
+    """One exact path callers may use."""
+
+    name: Name = Field(description="Name in events, metrics and policy input.")
+    path: str = Field(pattern=r"^/[A-Za-z0-9._~/-]*$", description="Exact path.")
+    methods: tuple[Literal["POST", "PUT"], ...] = Field(("POST",), min_length=1, description="Accepted methods.")
+    dialect: Literal["auto", "cohere.v1", "cohere.v2", "tei", "generic"] = Field(
+        "auto", description="The rerank API spoken here; `auto` decides by path, then by body keys."
+    )
+    audiences: tuple[str, ...] = Field((), description="Audiences accepted here; empty: the issuer's.")
+    query_parameters: tuple[str, ...] = Field((), description="Query parameters let through.")
+    request_headers: tuple[HeaderName, ...] = Field(
+        DEFAULT_REQUEST_HEADERS, description="Request headers the reranker receives."
+    )
+    response_headers: tuple[HeaderName, ...] = Field(
+        DEFAULT_RESPONSE_HEADERS, description="Response headers the caller receives."
+    )
+    profile: Name = Field("default", description="Masking profile, both directions.")
+    may_relax: bool = Field(False, description="Let a ruling mask less than the profile; each use is audited.")
+    drop_mode: Literal["auto", "omit", "floor"] = Field("auto", description="How dropped documents show in the answer.")
+    capture: Literal["none", "masked"] = Field("masked", description="What of the texts the decision event holds.")
+    policy_inputs: tuple[Literal["documents_text", "parsed_body", "raw_body", "authorization"], ...] = Field(
+        (), description="Opt-in policy inputs."
+    )
+
+    @field_validator("request_headers")
+    @classmethod
+    def _no_credentials(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        bad = sorted(
+            {
+                "authorization",
+                "cookie",
+                "proxy-authorization",
+                "connection",
+                "te",
+                "trailer",
+                "upgrade",
+                "host",
+            }
+            & set(names)
+        )
+        if bad:
+            raise ValueError(
+                f"routes.request_headers must not list {', '.join(bad)}; use [credentials] for the upstream's"
+            )
+        return names
+
+
+class ProfileSettings(Section):
+    """What is masked, and how. Every entity type is named explicitly."""
+
+    types: tuple[str, ...] = Field(min_length=1, description="Entity types to mask.")
+    operator: Operator = Field("pseudonym", description="Operator for the types.")
+    operators: dict[str, Operator] = Field(default_factory=dict, description="Operator of single types.")
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        extra = sorted(set(self.operators) - set(self.types))
+        if extra:
+            raise ValueError(
+                f"masking.profiles.operators names {', '.join(extra)}, which types does not list; they would have no effect"
+            )
+        return self
+
+
+class MaskingSettings(Section):
+    """Masking keys and profiles."""
+
+    key_file: Path = Field(description="File with the deployment's masking key: at least 32 random bytes.")
+    epoch: Name = Field("1", description="Key epoch; a new one gives every value a new pseudonym.")
+    phone_regions: tuple[str, ...] = Field(
+        ("US", "GB", "DE", "FR", "ES", "IT", "IN"),
+        description="Regions for phone numbers without a country code.",
+    )
+    profiles: dict[Name, ProfileSettings] = Field(
+        default_factory=lambda: {"default": ProfileSettings.model_validate({"types": STRUCTURED_TYPES})},
+        min_length=1,
+        description="Profiles by name.",
+    )
+    cache_bytes: int = Field(33_554_432, ge=0, le=1_073_741_824, description="Bound of the detection cache, in bytes.")
+
+    @field_validator("profiles")
+    @classmethod
+    def _reserved(cls, profiles: dict[str, ProfileSettings]) -> dict[str, ProfileSettings]:
+        if "none" in profiles:
+            raise ValueError("masking.profiles.none is reserved for 'mask nothing'; choose another name")
+        return profiles
+
+
+class PolicySettings(Section):
+    """The policy engine."""
+
+    engine: Literal["embedded", "opa"] = Field("embedded", description="`embedded` (regorus) or an `opa` server.")
+    directory: Path | None = Field(
+        None, description="Folder of .rego and data.json files, for `embedded`; unset: the shipped policy."
+    )
+    url: str | None = Field(
+        None, description="OPA's address, for `opa`: http://host:port, https://host:port or unix:///path."
+    )
+    ca_file: Path | None = Field(None, description="PEM bundle for an https OPA.")
+    path: str = Field(
+        "rankgate/decision",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$",
+        description="Path of the decision below `data`.",
+    )
+    timeout_s: float = Field(0.2, ge=0.01, le=5, description="Longest time for one policy decision, in seconds.")
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.engine == "opa" and not self.url:
+            raise ValueError("policy.engine opa needs policy.url")
+        if self.engine == "opa" and self.directory is not None:
+            raise ValueError("policy.directory has no effect with engine opa; load the policies into OPA and remove it")
+        if self.engine == "embedded" and (self.url or self.ca_file):
+            raise ValueError(
+                'policy.url and policy.ca_file have no effect with engine embedded; remove them or set engine = "opa"'
+            )
+        if self.url and not re.match(r"^(https?://[^/?#@]+/?|unix:///[^?#]+)$", self.url):
+            raise ValueError("policy.url must be http://host:port, https://host:port or unix:///path")
+        if self.url and self.url.startswith("http://") and not is_loopback(urlsplit(self.url).hostname or ""):
+            raise ValueError("policy.url over plain http is accepted on loopback only; use https or a unix socket")
+        return self
+
+
+class CredentialSettings(Section):
+    """The upstream credential lent to allowed requests."""
+
+    broker: Literal["none", "file"] = Field(
+        "none", description="`none`: the reranker needs no credential; `file`: a key from `file`."
+    )
+    file: Path | None = Field(None, description="File with the upstream key; re-read when it changes.")
+    header: HeaderName = Field("authorization", description="Header that carries the credential.")
+    scheme: str = Field(
+        "Bearer", pattern=r"^[A-Za-z0-9-]{0,32}$", description="Word before the credential; empty for none."
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if (self.broker == "file") != (self.file is not None):
+            raise ValueError("credentials.broker file and credentials.file belong together")
+        if self.header in {
+            "content-type",
+            "content-length",
+            "accept",
+            "accept-encoding",
+            "transfer-encoding",
+            "connection",
+            "te",
+            "host",
+        } or self.header.startswith(("x-envoy-", "x-rankgate-")):
+            raise ValueError(
+                f"credentials.header {self.header} cannot carry a credential; use authorization or an api-key header"
+            )
+        return self
