@@ -6,6 +6,7 @@ The same word stands in the answer, the audit event, the log and the metric. Gro
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 __all__ = ["GateError", "Reason", "SettingsError"]
 
@@ -16,7 +17,7 @@ class Reason(StrEnum):
     status: int
     public: str
 
-    def __new__(cls, word: str, status: int, public: str) -> Reason:
+    def __new__(cls, word: str, status: int, public: str) -> Self:
         member = str.__new__(cls, word)
         member._value_ = word
         member.status = status

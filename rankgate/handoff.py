@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rankgate.errors import GateError, Reason
 
@@ -44,13 +44,12 @@ class Handoff:
     document_count: int
     request_plan: str
     response_plan: str
-    drop_mode: str
+    drop_mode: Literal["omit", "floor"]
     kept: tuple[int, ...] | None = None
     top_n: int | None = None
     spans: tuple[Span, ...] | None = None
     capture: str = "masked"
     lease_fingerprint: str = ""
-    empty_answer: bool = False
     version: int = VERSION
 
 
@@ -73,8 +72,6 @@ def to_metadata(handoff: Handoff) -> dict[str, Any]:
         values["kept"] = ",".join(map(str, handoff.kept))
     if handoff.top_n is not None:
         values["top_n"] = str(handoff.top_n)
-    if handoff.empty_answer:
-        values["empty_answer"] = True
     if handoff.spans is not None:
         packed = _pack(handoff.spans)
         if len(packed) <= MAX_SPANS_BYTES:
@@ -89,10 +86,11 @@ def from_metadata(values: object) -> Handoff:
     try:
         fields: dict[str, Any] = {name: _text(values[name]) for name in _TEXTS}
         fields |= {name: _number(values[name]) for name in _NUMBERS}
+        if fields["drop_mode"] not in {"omit", "floor"}:
+            raise ValueError
         fields["version"] = _number(values["version"])
         fields["capture"] = _text(values.get("capture", "masked"))
         fields["lease_fingerprint"] = _text(values.get("lease_fingerprint", ""))
-        fields["empty_answer"] = values.get("empty_answer", False) is True
         if "kept" in values:
             fields["kept"] = tuple(int(part) for part in _text(values["kept"]).split(",") if part)
         if "top_n" in values:

@@ -141,6 +141,12 @@ class Settings(BaseSettings):
         """Return the filters' gRPC receive limit: Envoy's buffer limit plus room for headers."""
         return self.envoy_body_bytes + 1_048_576
 
+    @property
+    def hidden_headers(self) -> tuple[str, ...]:
+        """Return the headers that Envoy keeps out of the ext_proc stream: credentials of either side."""
+        fixed = ("authorization", "cookie", "proxy-authorization", "set-cookie", "www-authenticate")
+        return (*fixed, *({self.credentials.header} - set(fixed)))
+
     def route(self, name: str) -> RouteSettings | None:
         """Return the route named `name`."""
         return next((route for route in self.routes if route.name == name), None)

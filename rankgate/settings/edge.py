@@ -110,3 +110,9 @@ class EnvoySettings(Section):
         "warning", description="Envoy's log level; debug and trace would print tokens."
     )
     access_log: str = Field("/dev/stdout", description="File of the JSON access log.")
+    heap_bytes: int = Field(
+        1_073_741_824,
+        ge=134_217_728,
+        le=68_719_476_736,
+        description="Envoy's memory, in bytes; near it, requests are refused.",
+    )

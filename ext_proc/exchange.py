@@ -1,0 +1,318 @@
+"""One call from its request headers to its end, as a table of states. Sans-io: events in, actions out.
+
+    START ---request headers---> HEAD ---request body---> SENT ---response headers---> ANSWER ---response body---> DONE
+      \\--response headers of a local reply--> LOCAL <------------ of a local reply ------/
+
+Everything that is not in the table aborts: the stream then ends with an error status and Envoy forwards nothing,
+whereas a stream that ends well lets the rest pass unmasked. The handoff of ext_authz is the only permission:
+a call without one, or with a body that differs from the authorised one, goes no further.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from ext_proc.conversation import (
+    Abort,
+    Action,
+    Event,
+    Headers,
+    Pass,
+    Refuse,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from rankgate import dialects, jsontext
+from rankgate.credentials import contains
+from rankgate.detect import Detector
+from rankgate.errors import GateError, Reason
+from rankgate.handoff import Handoff, from_metadata
+from rankgate.masking import Keys, Masker, Plan, keyed_digest
+from rankgate.rewrite import Sent, detect_request, findings_of, mask_answer, mask_error, mask_request
+from rankgate.settings import RouteSettings
+
+__all__ = ["Exchange", "Outcome", "State", "Summary", "Tools"]
+
+FRAMING = frozenset({"content-length", "content-type", "transfer-encoding"})
+UNREAD = FRAMING | {"date", "x-rankgate-decision-id"}
+
+
+class State(Enum):
+    """Where a call stands."""
+
+    START = auto()
+    HEAD = auto()
+    SENT = auto()
+    ANSWER = auto()
+    LOCAL = auto()
+    DONE = auto()
+    FAILED = auto()
+
+
+class Outcome(Enum):
+    """How a call ended, for its completion event."""
+
+    COMPLETE = "complete"
+    REFUSED = "refused"
+    LOCAL_REPLY = "local_reply"
+    ABORTED = "aborted"
+
+
+@dataclass(slots=True)
+class Summary:
+    """What the completion event says. No texts."""
+
+    outcome: Outcome = Outcome.ABORTED
+    reason: Reason | None = None
+    status: int = 0
+    forwarded: bool = False
+    forwarded_digest: str = ""
+    forwarded_bytes: int = 0
+    response_digest: str = ""
+    response_bytes: int = 0
+    masked_request: Mapping[str, int] = field(default_factory=dict)
+    masked_response: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What an exchange works with; the same for every call of a process."""
+
+    detector: Detector
+    keys: Keys
+    all_types: Plan
+    routes: Mapping[str, RouteSettings]
+    max_masked_bytes: int
+    # What Envoy's forward_rules keep out of this stream, and so must be removed without being seen.
+    hidden: tuple[str, ...]
+
+
+class Exchange:
+    """The story of one call's bodies. `step` answers every event; `end` tells what came of it."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._state = State.START
+        self._head: RequestHeaders | None = None
+        self._answer: ResponseHeaders | None = None
+        self._sent: Sent | None = None
+        self.handoff: Handoff | None = None
+        self.summary = Summary()
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether every phase was answered; only then may the stream end well."""
+        return self._state is State.DONE
+
+    def step(self, event: Event) -> Action:
+        """Return what to do about `event`. Never raises."""
+        row = _TABLE.get((self._state, type(event)))
+        if row is None:
+            return self._fail("unexpected_message")
+        try:
+            return row(self, event)
+        except GateError as refusal:
+            return self._refuse(refusal)
+        except Exception:  # noqa: BLE001 - whatever it was, nothing may pass and nobody may read its text
+            return self._fail("internal")
+
+    def end(self) -> Summary | None:
+        """Return the summary for a completion event; None for a call that never carried a handoff."""
+        return self.summary if self.handoff is not None else None
+
+    # -- the rows of the table ------------------------------------------------------------------------------------
+
+    def _request_headers(self, event: RequestHeaders) -> Action:
+        if event.buffered is not True:
+            return self._fail("body_mode")
+        self.handoff = from_metadata(event.handoff)
+        if event.end or self.handoff.route not in self._tools.routes:
+            raise GateError(Reason.HANDOFF_MISMATCH, "no body")
+        self._head = event
+        self._state = State.HEAD
+        return Pass()
+
+    def _request_body(self, event: RequestBody) -> Action:
+        handoff = self._handoff
+        tools = self._tools
+        digest_key = tools.keys.digest(handoff.tenant)
+        # The policy saw these bytes and no others.
+        if len(event.body) != handoff.body_length or not hmac.compare_digest(
+            keyed_digest(digest_key, event.body), handoff.body_digest
+        ):
+            raise GateError(Reason.HANDOFF_MISMATCH, "digest")
+        json = jsontext.parse(event.body)
+        dialect = dialects.by_name(handoff.dialect)
+        request = dialect.read(json)
+        findings = findings_of(handoff, request, dialect)
+        if findings is None:
+            findings = detect_request(json, request, tools.detector, handoff.tenant)
+        sent = mask_request(
+            json, request, handoff, dialect, findings, self._masker(handoff.request_plan), self._incoming
+        )
+        if len(sent.body) > tools.max_masked_bytes:
+            raise GateError(Reason.BODY_TOO_LARGE, "masked")
+        self._sent = sent
+        self.summary.forwarded = True
+        self.summary.forwarded_digest = keyed_digest(digest_key, sent.body)
+        self.summary.forwarded_bytes = len(sent.body)
+        self.summary.masked_request = sent.masked
+        self._state = State.SENT
+        return self._replaced(event.body, sent.body, self._head.headers if self._head else ())
+
+    def _request_trailers(self, _event: RequestTrailers) -> Action:
+        raise GateError(Reason.TRAILERS_REFUSED)
+
+    def _response_headers(self, event: ResponseHeaders) -> Action:
+        self.summary.status = status = _status(event.headers)
+        if event.local:
+            return self._local_reply(event)
+        if status in {401, 403}:
+            raise GateError(Reason.UPSTREAM_REFUSED)
+        encodings = [value for name, value in event.headers if name == "content-encoding"]
+        if any(value.strip().lower() != b"identity" for value in encodings):
+            raise GateError(Reason.UPSTREAM_INVALID, "content encoding")
+        if status < 400 and not (200 <= status < 300 and _is_json(event.headers) and not event.end):
+            raise GateError(Reason.UPSTREAM_INVALID, "not json")
+        self._answer = event
+        self._state = State.DONE if event.end else State.ANSWER
+        if event.end:
+            self.summary.outcome = Outcome.COMPLETE
+        return Pass(remove=(*sorted(self._unwanted(event.headers)), *self._tools.hidden))
+
+    def _response_body(self, event: ResponseBody) -> Action:
+        handoff = self._handoff
+        if self._answer is None or self._sent is None:
+            return self._fail("internal")
+        if self.summary.status >= 400:
+            body, masked = mask_error(
+                event.body, handoff, self._tools.detector, self._incoming_errors, self._tools.keys.lease()
+            )
+        else:
+            body, masked = mask_answer(
+                event.body, self._sent, handoff, dialects.by_name(handoff.dialect), self._tools.detector, self._incoming
+            )
+        self.summary.outcome = Outcome.COMPLETE
+        self.summary.response_digest = keyed_digest(self._tools.keys.digest(handoff.tenant), body)
+        self.summary.response_bytes = len(body)
+        self.summary.masked_response = masked
+        self._state = State.DONE
+        return self._replaced(event.body, body, self._answer.headers)
+
+    def _response_trailers(self, event: ResponseTrailers) -> Action:
+        return Pass(remove=(*event.names, *self._tools.hidden))
+
+    def _local_reply(self, event: ResponseHeaders) -> Action:
+        """Envoy answered itself: a denial, a limit, an unreachable reranker. Its body holds nothing of the call."""
+        self.summary.outcome = Outcome.LOCAL_REPLY
+        self._state = State.DONE if event.end else State.LOCAL
+        return Pass()
+
+    def _first_response_headers(self, event: ResponseHeaders) -> Action:
+        # A route that skips the request phases would otherwise carry an unmasked request to the reranker.
+        if not event.local:
+            return self._fail("response_without_request")
+        self.summary.status = _status(event.headers)
+        return self._local_reply(event)
+
+    def _local_body(self, _event: ResponseBody) -> Action:
+        self._state = State.DONE
+        return Pass()
+
+    # -- helpers --------------------------------------------------------------------------------------------------
+
+    @property
+    def _handoff(self) -> Handoff:
+        if self.handoff is None:
+            raise GateError(Reason.HANDOFF_MISSING)
+        return self.handoff
+
+    @property
+    def _route(self) -> RouteSettings:
+        return self._tools.routes[self._handoff.route]
+
+    @property
+    def _incoming(self) -> Masker:
+        return self._masker(self._handoff.response_plan)
+
+    @property
+    def _incoming_errors(self) -> Masker:
+        """Errors quote what they please, so every type is masked in them, whatever the profile."""
+        return Masker(self._tools.keys, self._handoff.tenant, self._tools.all_types)
+
+    def _unwanted(self, headers: Headers) -> set[str]:
+        """Return the answer's headers that the route does not list, or whose value holds what must not pass."""
+        allowed = set(self._route.response_headers)
+        mark, key = self._handoff.lease_fingerprint, self._tools.keys.lease()
+        unwanted: set[str] = set()
+        for name, value in headers:
+            if name.startswith(":") or name in UNREAD:
+                continue
+            if (
+                name not in allowed
+                or self._tools.detector.detect(value.decode("latin-1"), cache=self._handoff.tenant)
+                or (mark and contains(key, mark, value))
+            ):
+                unwanted.add(name)
+        return unwanted
+
+    def _masker(self, plan: str) -> Masker:
+        return Masker(self._tools.keys, self._handoff.tenant, Plan.from_text(plan))
+
+    def _replaced(self, old: bytes, new: bytes, headers: Headers) -> Pass:
+        if new == old:
+            return Pass()
+        # Envoy answers 500 to a changed body whose content-length is not corrected in the same message, and to one
+        # that gains a content-length where none came.
+        sized = any(name == "content-length" for name, _ in headers)
+        return Pass(body=new, set_headers=(("content-length", str(len(new))),) if sized else ())
+
+    def _refuse(self, refusal: GateError) -> Action:
+        self._state = State.FAILED
+        self.summary.outcome = Outcome.REFUSED
+        self.summary.reason = refusal.reason
+        self.summary.status = refusal.reason.status
+        if self.handoff is None:
+            return Abort(refusal.reason.value)
+        dialect = dialects.by_name(self.handoff.dialect)
+        message = f"{refusal.public} (decision {self.handoff.decision_id})"
+        headers, body = dialect.denial(refusal.reason.status, message, self.handoff.decision_id)
+        receipt = ("x-rankgate-decision-id", self.handoff.decision_id)
+        return Refuse(refusal.reason.status, (*headers, receipt), body, f"rankgate_{refusal.reason.value}")
+
+    def _fail(self, word: str) -> Abort:
+        self._state = State.FAILED
+        self.summary.outcome = Outcome.ABORTED
+        self.summary.reason = Reason.INTERNAL
+        return Abort(word)
+
+
+_TABLE: dict[tuple[State, type], Callable[[Exchange, Any], Action]] = {
+    (State.START, RequestHeaders): Exchange._request_headers,
+    (State.START, ResponseHeaders): Exchange._first_response_headers,
+    (State.HEAD, RequestBody): Exchange._request_body,
+    (State.HEAD, ResponseHeaders): Exchange._first_response_headers,
+    (State.SENT, RequestTrailers): Exchange._request_trailers,
+    (State.SENT, ResponseHeaders): Exchange._response_headers,
+    (State.ANSWER, ResponseBody): Exchange._response_body,
+    (State.LOCAL, ResponseBody): Exchange._local_body,
+    (State.DONE, ResponseTrailers): Exchange._response_trailers,
+}
+
+
+def _status(headers: Headers) -> int:
+    value = next((value for name, value in headers if name == ":status"), b"")
+    return int(value) if value.isdigit() else 0
+
+
+def _is_json(headers: Headers) -> bool:
+    values = [value for name, value in headers if name == "content-type"]
+    return len(values) == 1 and values[0].split(b";")[0].strip().lower() == b"application/json"
