@@ -1,0 +1,132 @@
+"""Envoy's bootstrap, rendered from the settings: one template for the embedded run, Compose and Kubernetes."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import jinja2
+
+from rankgate.errors import SettingsError
+from rankgate.settings import LimitSettings, Settings, UpstreamSettings
+
+__all__ = ["SOCKET_PATH_BYTES", "deadline_s", "filter_socket", "render"]
+
+# RFC 6750 section 2.1, one space; anything else is answered before the body is read.
+BEARER = r"[Bb][Ee][Aa][Rr][Ee][Rr] [A-Za-z0-9._~+/=-]+"
+
+# Connection may name the headers of its own hop (RFC 9110 section 7.6.1), never one that a decision rests on.
+_HOP = r"(?i:close|keep-alive|te|upgrade|http2-settings)?"
+HOP_BY_HOP = rf"[ \t]*{_HOP}[ \t]*(,[ \t]*{_HOP}[ \t]*)*"
+
+# Names only Envoy and the filters may set, on either side.
+RESERVED_PREFIXES = ("x-rankgate-", "x-envoy-")
+
+# What callers send to make a server see another caller, path or method than the real one.
+RESERVED_HEADERS = (
+    "forwarded",
+    "x-client-ip",
+    "x-forwarded-client-cert",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-uri",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-uri",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+)
+
+WITHHELD_HEADERS = ("authorization", "cookie", "proxy-authorization", "set-cookie", "set-cookie2")
+
+LOCAL_REPLIES = (
+    (400, "the request is not acceptable"),
+    (401, "a bearer token is required"),
+    (403, "the request is not allowed"),
+    (404, "this path is not served"),
+    (408, "the request did not arrive in time"),
+    (413, "the body is too large"),
+    (426, "this protocol is not accepted"),
+    (431, "the request headers are too large"),
+    (500, "the gate could not process this request"),
+    (502, "the reranker's answer could not be used"),
+    (503, "the gate or the reranker is not available"),
+    (504, "the reranker did not answer in time"),
+)
+OTHER_REPLY = "the gate could not answer this request"
+
+# sun_path holds 108 bytes on Linux and 104 on macOS, with a NUL at the end.
+SOCKET_PATH_BYTES = 103
+
+
+def filter_socket(directory: Path, role: str, slot: int) -> Path:
+    """Return the unix socket that process `slot` of the filter `role` binds."""
+    return directory / f"{role}-{slot}.sock"
+
+
+def deadline_s(limits: LimitSettings, upstream: UpstreamSettings) -> float:
+    """Return the longest time a request may take from its first byte to the last of its answer, in seconds."""
+    return (
+        limits.request_timeout_s + limits.check_timeout_s + 2 * limits.process_timeout_s + upstream.timeout_s + 5.0
+    )
+
+
+def render(
+    settings: Settings, template: str, *, admin_socket: Path, authz_slots: int = 1, proc_slots: int = 1
+) -> str:
+    """Return Envoy's YAML for `settings`, with `authz_slots` and `proc_slots` processes a filter.
+
+    Raises SettingsError where a socket path is too long for a unix socket, and jinja2.TemplateError for a
+    template that names what is not here.
+    """
+    if authz_slots < 1 or proc_slots < 1:
+        raise SettingsError("every filter needs at least one process")
+    directory = settings.sockets.directory
+    authz = [str(filter_socket(directory, "ext_authz", slot)) for slot in range(authz_slots)]
+    proc = [str(filter_socket(directory, "ext_proc", slot)) for slot in range(proc_slots)]
+    for path in (str(admin_socket), *authz, *proc):
+        if len(path.encode()) > SOCKET_PATH_BYTES:
+            raise SettingsError(
+                f"sockets.directory makes a socket path longer than {SOCKET_PATH_BYTES} bytes; choose a shorter one"
+            )
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
+    return environment.from_string(template).render(
+        listen=settings.listen,
+        upstream=settings.upstream,
+        upstream_is_address=_is_address(settings.upstream.host),
+        authority=_authority(settings.upstream),
+        limits=settings.limits,
+        routes=settings.routes,
+        body_bytes=settings.envoy_body_bytes,
+        heap_bytes=settings.envoy.heap_bytes,
+        access_log=settings.envoy.access_log,
+        deadline_s=deadline_s(settings.limits, settings.upstream),
+        admin_socket=str(admin_socket),
+        authz_sockets=authz,
+        proc_sockets=proc,
+        bearer=BEARER,
+        hop_by_hop=HOP_BY_HOP,
+        reserved_prefixes=RESERVED_PREFIXES,
+        reserved_headers=RESERVED_HEADERS,
+        withheld_headers=tuple(dict.fromkeys((*WITHHELD_HEADERS, settings.credentials.header))),
+        local_replies=LOCAL_REPLIES,
+        other_reply=OTHER_REPLY,
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _authority(upstream: UpstreamSettings) -> str:
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    return host if upstream.port == (443 if upstream.tls else 80) else f"{host}:{upstream.port}"
