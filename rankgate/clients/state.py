@@ -1,0 +1,82 @@
+"""The folder of a gate that runs on one machine: its keys, its trail, its sockets and the settings it runs with."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rankgate.errors import SettingsError
+from rankgate.settings.text import to_toml
+
+__all__ = ["StateDirectory", "merged"]
+
+KEY_BYTES = 32
+
+
+class StateDirectory:
+    """A private folder (0700) that one gate at a time uses. What it holds survives the gate."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder and hold it. Raises SettingsError where it cannot be made or another gate has it."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SettingsError(f"cannot use the state folder {self.path}: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise SettingsError(f"another gate uses {self.path}; stop it or choose another folder") from None
+            yield
+        finally:
+            os.close(lock)
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the settings that place everything inside this folder, with a masking key made on first use."""
+        return {
+            "masking": {"key_file": self.secret("masking.key", secrets.token_bytes(KEY_BYTES))},
+            "audit": {"directory": self.path / "audit", "redis_url": f"unix://{self.path}/valkey.sock"},
+            "sockets": {"directory": self.path / "sockets"},
+            "envoy": {"access_log": str(self.path / "access.log")},
+        }
+
+    def secret(self, name: str, content: bytes) -> Path:
+        """Return the file `name` (0600), written with `content` where it does not exist yet: whole or not at all."""
+        path = self.path / name
+        if not path.exists():
+            draft = path.with_name(f"{name}.new")
+            draft.unlink(missing_ok=True)
+            draft.touch(mode=0o600, exist_ok=False)
+            draft.write_bytes(content)
+            draft.replace(path)
+        return path
+
+    def write_settings(self, values: Mapping[str, Any]) -> Path:
+        """Write `values` as the settings file of this folder, and return it."""
+        path = self.path / "settings.toml"
+        path.write_text(to_toml(values), encoding="utf-8")
+        return path
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of all `layers`, section by section; a later layer wins, a None never does."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            if isinstance(value, Mapping):
+                base = result.get(name)
+                result[name] = merged(base if isinstance(base, Mapping) else {}, value)
+            elif value is not None:
+                result[name] = value
+    return result
