@@ -1,0 +1,65 @@
+"""One rerank API, put together from its request shape, its answer shapes and its error envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rankgate.dialects import answering, denying
+from rankgate.dialects.answering import AnswerShape, DropMode, Result
+from rankgate.dialects.reading import RequestShape
+from rankgate.jsontext import Edit, JsonText
+from rankgate.request import RerankRequest
+
+__all__ = ["Dialect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A rerank API as data.
+
+    `revision` grows whenever the same body would be read differently, so that the two filters notice when they
+    differ. The first of `answers` is the form this gate itself answers in.
+    """
+
+    name: str
+    revision: int
+    request: RequestShape
+    answers: tuple[AnswerShape, ...]
+    envelope: denying.Envelope
+
+    def read(self, json: JsonText) -> RerankRequest:
+        """Return the rerank call in a request body. Raises GateError(BODY_INVALID) naming the wrong field."""
+        return self.request.read(json, self.name, self.revision)
+
+    def drop(self, json: JsonText, request: RerankRequest, keep: Sequence[int]) -> list[Edit]:
+        """Return the edits of the request body that leave the documents at the positions `keep`, at least one."""
+        return self.request.drop(json, request, keep)
+
+    def results(self, json: JsonText) -> tuple[Result, ...]:
+        """Return the results in an answer. Raises GateError(UPSTREAM_INVALID) for anything but a list of results."""
+        return answering.results(self.answers, json)
+
+    def restore(
+        self, json: JsonText, results: Sequence[Result], kept: Sequence[int],
+        document_count: int, mode: DropMode, top_n: int | None,
+    ) -> list[Edit]:  # fmt: skip
+        """Return the edits of an answer that make its indices the caller's own.
+
+        `kept` and `document_count`: which documents were sent on, of how many. `top_n` as the caller gave it.
+        Raises GateError(UPSTREAM_INVALID) for an index of no document that was sent on.
+        """
+        return answering.restore(self.answers, json, results, kept, document_count, mode, top_n)
+
+    def drop_mode(self, configured: Literal["auto", "omit", "floor"], top_n: int | None, sent_count: int) -> DropMode:
+        """Return how dropped documents show in the answer to a caller who sent `sent_count` documents."""
+        return answering.drop_mode(configured, top_n, sent_count)
+
+    def empty_answer(self, request: RerankRequest, mode: DropMode) -> bytes:
+        """Return the body of a 200 to a request none of whose documents may be ranked."""
+        return answering.empty_answer(self.answers[0], request, mode)
+
+    def denial(self, status: int, message: str, decision_id: str) -> tuple[denying.Headers, bytes]:
+        """Return headers and body of a refusal, for any status; `message` must hold no request data."""
+        return denying.deny(self.envelope, status, message, decision_id)

@@ -1,0 +1,184 @@
+"""The request side of a rerank API: which members hold what, and how documents leave the body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from rankgate.errors import GateError, Reason
+from rankgate.jsontext import Edit, JsonText, StringLiteral, elements, locate
+from rankgate.request import RerankRequest, Role, Text
+
+__all__ = ["RequestShape"]
+
+# Engines that speak two APIs take either, each with its own precedence.
+_DOCUMENT_MEMBERS = ("documents", "texts")
+
+
+def _wrong(field: str, expected: str) -> NoReturn:
+    # Both words come from a shape, never from the body.
+    raise GateError(Reason.BODY_INVALID, f"{field} is not {expected}", public=f"field '{field}' must be {expected}")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestShape:
+    """The members of a request body; None where the API has no such member.
+
+    `object_documents` admits documents that are objects, every string in them being text of the document.
+    `least_top_n` 0 is for APIs in which 0 asks for all. Members named nowhere here are tolerated and left alone.
+    """
+
+    documents: str
+    object_documents: bool = True
+    query: str = "query"
+    instructions: tuple[str, ...] = ("instruction", "instruct")
+    model: str | None = "model"
+    top_n: str | None = "top_n"
+    least_top_n: int = 1
+    return_documents: str | None = "return_documents"
+
+    def read(self, json: JsonText, dialect: str, revision: int) -> RerankRequest:
+        """Return the rerank call in `json`.
+
+        Raises GateError(BODY_INVALID) naming the field that is wrong, never its content.
+        """
+        body = json.value
+        if not isinstance(body, dict):
+            raise GateError(Reason.BODY_INVALID, "not an object", public="the body must be a JSON object")
+        self._refuse_rivals(body)
+        documents = self._documents(body)
+        return RerankRequest(
+            dialect=dialect,
+            revision=revision,
+            operation="rerank",
+            model=self._string(body, self.model),
+            query=self._query(body),
+            instruction=self._instruction(body),
+            document_count=len(documents),
+            texts=tuple(map(self._text, json.strings)),
+            top_n=self._top_n(body),
+            return_documents=self._flag(body),
+            ids=_ids(documents),
+            labels=_labels(documents),
+        )
+
+    def drop(self, json: JsonText, request: RerankRequest, keep: Sequence[int]) -> list[Edit]:
+        """Return the edits that leave only the documents at the positions `keep`, and no `top_n` beyond their number.
+
+        The commas stay right and every other byte as it was. Nothing dropped: no edits. Raises ValueError where
+        `keep` is empty, names a position twice or one that is not there.
+        """
+        kept = set(keep)
+        if not kept or len(kept) != len(keep) or not kept <= set(range(request.document_count)):
+            raise ValueError("keep must name some of the documents, each once")
+        if len(kept) == request.document_count:
+            return []
+        edits = _without(json, (self.documents,), kept)
+        if request.top_n is not None and request.top_n > len(kept):
+            start, end = next((n.start, n.end) for n in json.numbers if n.pointer == (self.top_n,))
+            edits.append((start, end, b"%d" % len(kept)))
+        return edits
+
+    def _refuse_rivals(self, body: dict[str, Any]) -> None:
+        """Refuse members that an engine might read in place of those read here.
+
+        Some engines match names in any case (Go's encoding/json, with Unicode folding): the documents they rank
+        would not be the ones that policy saw and dropped from.
+        """
+        for rival in _DOCUMENT_MEMBERS:
+            if rival != self.documents and rival in body:
+                _wrong(rival, f"absent where '{self.documents}' is given")
+        ours = (self.query, self.model, self.top_n, self.return_documents, *self.instructions, *_DOCUMENT_MEMBERS)
+        names = {name.casefold(): name for name in ours if name is not None}
+        for key in body:
+            name = names.get(key.casefold(), key)
+            if name != key:
+                _wrong(name, "written in lower case")
+
+    def _documents(self, body: dict[str, Any]) -> list[Any]:
+        documents = body.get(self.documents)
+        if not isinstance(documents, list) or not documents:
+            _wrong(self.documents, "a non-empty array")
+        if self.object_documents:
+            if not all(isinstance(document, str | dict) for document in documents):
+                _wrong(self.documents, "an array of strings or objects")
+        elif not all(isinstance(document, str) for document in documents):
+            _wrong(self.documents, "an array of strings")
+        return documents
+
+    def _query(self, body: dict[str, Any]) -> str:
+        query = body.get(self.query)
+        if not isinstance(query, str) or not query:
+            _wrong(self.query, "a non-empty string")
+        return query
+
+    def _instruction(self, body: dict[str, Any]) -> str | None:
+        given = [name for name in self.instructions if body.get(name) is not None]
+        if len(given) > 1:
+            _wrong(given[0], f"absent where '{given[1]}' is given")
+        return self._string(body, given[0]) if given else None
+
+    def _string(self, body: dict[str, Any], name: str | None) -> str | None:
+        value = None if name is None else body.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        _wrong(str(name), "a string")
+
+    def _top_n(self, body: dict[str, Any]) -> int | None:
+        value = None if self.top_n is None else body.get(self.top_n)
+        if value is None:
+            return None
+        if type(value) is not int or value < self.least_top_n:
+            _wrong(str(self.top_n), f"an integer of at least {self.least_top_n}")
+        return value or None
+
+    def _flag(self, body: dict[str, Any]) -> bool:
+        value = None if self.return_documents is None else body.get(self.return_documents)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        _wrong(str(self.return_documents), "a boolean")
+
+    def _text(self, string: StringLiteral) -> Text:
+        ordinal, value, pointer, start, end = string
+        member = pointer[0]
+        if member == self.documents and isinstance(position := pointer[1], int):
+            return Text(ordinal, Role.DOCUMENT, value, start, end, position)
+        if member == self.query:
+            return Text(ordinal, Role.QUERY, value, start, end)
+        return Text(ordinal, Role.INSTRUCTION if member in self.instructions else Role.OTHER, value, start, end)
+
+
+def _without(json: JsonText, array: tuple[str, ...], kept: set[int]) -> list[Edit]:
+    """Remove elements: the first ones with the comma after them, all others with the comma before them."""
+    spans = elements(json.body, locate(json, array).start)
+    first = min(kept)
+    edits: list[Edit] = [(spans[0].start, spans[first].start, b"")] if first else []
+    edits += (
+        (spans[position - 1].end, spans[position].end, b"")
+        for position in range(first + 1, len(spans))
+        if position not in kept
+    )
+    return edits
+
+
+def _ids(documents: list[Any]) -> tuple[str | None, ...]:
+    ids = tuple(_member(document, "id", str) for document in documents)
+    return ids if any(id_ is not None for id_ in ids) else ()
+
+
+def _labels(documents: list[Any]) -> tuple[tuple[str, ...], ...]:
+    labels = tuple(_label_list(document) for document in documents)
+    return labels if any(labels) else ()
+
+
+def _label_list(document: Any) -> tuple[str, ...]:
+    single = _member(document, "labels", str)
+    if single is not None:
+        return (single,)
+    return tuple(label for label in _member(document, "labels", list) or () if isinstance(label, str))
+
+
+def _member(document: Any, name: str, kind: type) -> Any:
+    value = document.get(name) if isinstance(document, dict) else None
+    return value if isinstance(value, kind) else None
