@@ -66,7 +66,7 @@ class DemoReranker:
 
     async def start(self, port: int = 0) -> str:
         """Listen on loopback, on a free port where `port` is 0; return the base URL."""
-        self._runner = web.AppRunner(self.app(), access_log=None)
+        self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()

@@ -1,0 +1,79 @@
+"""The demo's stage: a gate in front of the BM25 reranker, with the development issuer, all on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rankgate.clients.embedded import Stack
+from rankgate.clients.state import StateDirectory, merged
+from rankgate.demo.issuer import DevIssuer
+from rankgate.demo.memory import resident_mib
+from rankgate.demo.reranker import DemoReranker
+
+__all__ = ["AUDIENCE", "DOCUMENT_LIMIT", "Stage", "stage"]
+
+AUDIENCE = "rerank"
+DOCUMENT_LIMIT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the story is told with. `upstream_key` is the reranker's, which no caller ever holds."""
+
+    stack: Stack
+    issuer: DevIssuer
+    reranker: DemoReranker
+    upstream_key: str
+
+    def token(self, subject: str, *, tenant: str, groups: tuple[str, ...], audience: str = AUDIENCE) -> str:
+        """Return an access token of a machine, good for one hour."""
+        claims = {"sub": subject, "aud": audience, "tenant": tenant, "groups": list(groups), "scope": "rerank"}
+        return self.issuer.mint(**claims)
+
+    def memory(self) -> dict[str, float]:
+        """Return the resident memory of each process, in MiB; this one holds the issuer and the reranker."""
+        pids = {child.name: child.pid for child in self.stack.children} | {"issuer and reranker": os.getpid()}
+        sizes = {name: resident_mib(pid) for name, pid in pids.items()}
+        return {name: size for name, size in sizes.items() if size is not None}
+
+
+@contextlib.asynccontextmanager
+async def stage(state: StateDirectory) -> AsyncIterator[Stage]:
+    """Start everything in the folder `state` (locked by the caller); all of it has ended when this returns.
+
+    Raises StartError naming the part that did not start.
+    """
+    issuer, key = DevIssuer(lifetime_s=3600), secrets.token_urlsafe(24)
+    reranker = DemoReranker(key=key)
+    async with contextlib.AsyncExitStack() as cleanup:
+        cleanup.push_async_callback(issuer.stop)
+        await issuer.start()
+        cleanup.push_async_callback(reranker.stop)
+        await reranker.start()
+        settings = state.write_settings(merged(state.defaults(), _settings(issuer, reranker, _key_file(state, key))))
+        stack = await cleanup.enter_async_context(Stack(settings, state.path / "run"))
+        yield Stage(stack, issuer, reranker, key)
+
+
+def _key_file(state: StateDirectory, key: str) -> Path:
+    path = state.path / "upstream.key"
+    path.touch(mode=0o600)
+    path.write_text(key, encoding="utf-8")
+    return path
+
+
+def _settings(issuer: DevIssuer, reranker: DemoReranker, key_file: Path) -> dict[str, object]:
+    claims = {"tenant": "tenant"}
+    return {
+        "deployment": "demo",
+        "listen": {"port": 0},
+        "upstream": {"url": reranker.url},
+        "issuers": [{"issuer": issuer.url, "audiences": [AUDIENCE], "insecure_http": True, "claims": claims}],
+        "limits": {"documents": DOCUMENT_LIMIT},
+        "credentials": {"broker": "file", "file": key_file},
+    }
