@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankgate import jsontext
@@ -128,9 +128,12 @@ def test_a_body_does_not_show_in_its_representation():
 
 # Properties
 
+# A shared machine pauses; only the tests that measure time judge it.
+unhurried = settings(deadline=None)
+
 # Quotes, backslashes and structure weigh more than they do in plain text.
 texts = st.text(st.one_of(st.sampled_from('"\\/,:[]{}u0d8\n\u2028é😀'), st.characters(codec="utf-8")), max_size=12)
-numbers = st.integers(-(10**63), 10**63) | st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.integers(-(10**62), 10**62) | st.floats(allow_nan=False, allow_infinity=False)
 scalars = st.none() | st.booleans() | numbers | texts
 values = st.recursive(
     scalars,
@@ -158,6 +161,7 @@ def leaves(value, pointer: Pointer = ()):
             yield from leaves(child, (*pointer, key))
 
 
+@unhurried
 @given(bodies())
 def test_every_string_key_and_number_is_found_where_it_stands(body):
     text = jsontext.parse(body)
@@ -174,6 +178,7 @@ def test_every_string_key_and_number_is_found_where_it_stands(body):
     assert list(text.keys) == [p[-1] for p, _ in everything if p and isinstance(p[-1], str)]
 
 
+@unhurried
 @given(bodies())
 def test_every_value_can_be_located(body):
     text = jsontext.parse(body)
@@ -183,6 +188,7 @@ def test_every_value_can_be_located(body):
         assert body[start:end] == body[start:end].strip()
 
 
+@unhurried
 @given(bodies())
 def test_edits_that_change_nothing_return_the_same_bytes(body):
     text = jsontext.parse(body)
@@ -191,6 +197,7 @@ def test_edits_that_change_nothing_return_the_same_bytes(body):
     assert jsontext.splice(body, []) == body
 
 
+@unhurried
 @given(bodies(), texts, st.randoms())
 def test_replaced_strings_are_replaced_and_all_else_stays(body, replacement, random):
     text = jsontext.parse(body)
@@ -202,6 +209,7 @@ def test_replaced_strings_are_replaced_and_all_else_stays(body, replacement, ran
     assert (edited.keys, [n.text for n in edited.numbers]) == (text.keys, [n.text for n in text.numbers])
 
 
+@unhurried
 @given(texts)
 def test_an_encoded_text_is_one_json_string(text):
     literal = jsontext.encode(text)
@@ -210,7 +218,7 @@ def test_an_encoded_text_is_one_json_string(text):
     assert "\u2029" not in literal.decode()
 
 
-fragments = st.sampled_from(r'" \ [ ] { } , : 1 - . e null a \ud800'.encode().split())
+fragments = st.sampled_from(rb'" \ [ ] { } , : 1 - . e null a \ud800'.split())
 almost_json = st.lists(fragments | st.binary(max_size=2) | bodies(scalars)).map(b"".join)
 
 
@@ -221,6 +229,7 @@ def outcome(body: bytes) -> JsonText | GateError:
         return error
 
 
+@unhurried
 @given(almost_json)
 def test_whatever_the_bytes_they_are_read_exactly_or_refused(body):
     text = outcome(body)
@@ -271,7 +280,7 @@ def test_insertions_at_one_place_keep_their_order():
 
 
 def test_only_what_must_be_escaped_is_escaped():
-    assert jsontext.encode('é😀/\x7f"\\\n\x00\u2028\u2029').decode() == r'"é😀/%s\"\\\n\u0000\u2028\u2029"' % "\x7f"
+    assert jsontext.encode('é😀/\x7f"\\\n\x00\u2028\u2029') == '"é😀/\x7f\\"\\\\\\n\\u0000\\u2028\\u2029"'.encode()
 
 
 def test_half_of_a_surrogate_pair_cannot_be_encoded():
