@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from rankgate.masking import Keys, Masker, Plan, keyed_digest
+
 from ext_proc.conversation import (
     Abort,
     Action,
@@ -31,15 +33,15 @@ from ext_proc.conversation import (
     ResponseTrailers,
 )
 from rankgate import dialects, jsontext
+from rankgate.audit import Outcome
 from rankgate.credentials import contains
 from rankgate.detect import Detector
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff, from_metadata
-from rankgate.masking import Keys, Masker, Plan, keyed_digest
 from rankgate.rewrite import Sent, detect_request, findings_of, mask_answer, mask_error, mask_request
 from rankgate.settings import RouteSettings
 
-__all__ = ["Exchange", "Outcome", "State", "Summary", "Tools"]
+__all__ = ["Exchange", "State", "Summary", "Tools"]
 
 FRAMING = frozenset({"content-length", "content-type", "transfer-encoding"})
 UNREAD = FRAMING | {"date", "x-rankgate-decision-id"}
@@ -57,15 +59,6 @@ class State(Enum):
     FAILED = auto()
 
 
-class Outcome(Enum):
-    """How a call ended, for its completion event."""
-
-    COMPLETE = "complete"
-    REFUSED = "refused"
-    LOCAL_REPLY = "local_reply"
-    ABORTED = "aborted"
-
-
 @dataclass(slots=True)
 class Summary:
     """What the completion event says. No texts."""
@@ -73,7 +66,7 @@ class Summary:
     outcome: Outcome = Outcome.ABORTED
     reason: Reason | None = None
     status: int = 0
-    forwarded: bool = False
+    upstream_status: int = 0
     forwarded_digest: str = ""
     forwarded_bytes: int = 0
     response_digest: str = ""
@@ -154,14 +147,13 @@ class Exchange:
         request = dialect.read(json)
         findings = findings_of(handoff, request, dialect)
         if findings is None:
-            findings = detect_request(json, request, tools.detector, handoff.tenant)
+            findings = detect_request(request, tools.detector, handoff.tenant)
         sent = mask_request(
             json, request, handoff, dialect, findings, self._masker(handoff.request_plan), self._incoming
         )
         if len(sent.body) > tools.max_masked_bytes:
             raise GateError(Reason.BODY_TOO_LARGE, "masked")
         self._sent = sent
-        self.summary.forwarded = True
         self.summary.forwarded_digest = keyed_digest(digest_key, sent.body)
         self.summary.forwarded_bytes = len(sent.body)
         self.summary.masked_request = sent.masked
@@ -172,9 +164,9 @@ class Exchange:
         raise GateError(Reason.TRAILERS_REFUSED)
 
     def _response_headers(self, event: ResponseHeaders) -> Action:
-        self.summary.status = status = _status(event.headers)
         if event.local:
             return self._local_reply(event)
+        self.summary.status = self.summary.upstream_status = status = _status(event.headers)
         if status in {401, 403}:
             raise GateError(Reason.UPSTREAM_REFUSED)
         encodings = [value for name, value in event.headers if name == "content-encoding"]
@@ -185,7 +177,7 @@ class Exchange:
         self._answer = event
         self._state = State.DONE if event.end else State.ANSWER
         if event.end:
-            self.summary.outcome = Outcome.COMPLETE
+            self.summary.outcome = Outcome.UPSTREAM_ERROR
         return Pass(remove=(*sorted(self._unwanted(event.headers)), *self._tools.hidden))
 
     def _response_body(self, event: ResponseBody) -> Action:
@@ -200,7 +192,7 @@ class Exchange:
             body, masked = mask_answer(
                 event.body, self._sent, handoff, dialects.by_name(handoff.dialect), self._tools.detector, self._incoming
             )
-        self.summary.outcome = Outcome.COMPLETE
+        self.summary.outcome = Outcome.UPSTREAM_ERROR if self.summary.status >= 400 else Outcome.COMPLETE
         self.summary.response_digest = keyed_digest(self._tools.keys.digest(handoff.tenant), body)
         self.summary.response_bytes = len(body)
         self.summary.masked_response = masked
@@ -212,6 +204,7 @@ class Exchange:
 
     def _local_reply(self, event: ResponseHeaders) -> Action:
         """Envoy answered itself: a denial, a limit, an unreachable reranker. Its body holds nothing of the call."""
+        self.summary.status = _status(event.headers)
         self.summary.outcome = Outcome.LOCAL_REPLY
         self._state = State.DONE if event.end else State.LOCAL
         return Pass()
@@ -220,7 +213,6 @@ class Exchange:
         # A route that skips the request phases would otherwise carry an unmasked request to the reranker.
         if not event.local:
             return self._fail("response_without_request")
-        self.summary.status = _status(event.headers)
         return self._local_reply(event)
 
     def _local_body(self, _event: ResponseBody) -> Action:

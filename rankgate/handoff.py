@@ -57,6 +57,7 @@ _TEXTS = (
     "decision_id", "issuer", "subject", "tenant", "route", "dialect", "body_digest", "request_plan",
     "response_plan", "drop_mode",
 )  # fmt: skip
+_MODES: dict[str, Literal["omit", "floor"]] = {"omit": "omit", "floor": "floor"}
 _NUMBERS = ("dialect_revision", "body_length", "text_count", "document_count")
 
 
@@ -85,9 +86,8 @@ def from_metadata(values: object) -> Handoff:
         raise GateError(Reason.HANDOFF_MISSING)
     try:
         fields: dict[str, Any] = {name: _text(values[name]) for name in _TEXTS}
+        fields["drop_mode"] = _MODES[_text(values["drop_mode"])]
         fields |= {name: _number(values[name]) for name in _NUMBERS}
-        if fields["drop_mode"] not in {"omit", "floor"}:
-            raise ValueError
         fields["version"] = _number(values["version"])
         fields["capture"] = _text(values.get("capture", "masked"))
         fields["lease_fingerprint"] = _text(values.get("lease_fingerprint", ""))

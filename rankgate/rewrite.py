@@ -6,7 +6,7 @@ Pure: bytes and values in, bytes out. An unchanged body keeps its bytes; a chang
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rankgate import jsontext
@@ -19,7 +19,7 @@ from rankgate.jsontext import Edit, JsonText
 from rankgate.masking import Masker
 from rankgate.request import RerankRequest, Role
 
-__all__ = ["Sent", "detect_request", "findings_of", "mask_answer", "mask_error", "mask_request"]
+__all__ = ["Sent", "detect_request", "findings_of", "mask_answer", "mask_error", "mask_request", "unmaskable"]
 
 # Error bodies are searched for the credential byte by byte; a longer one is not worth reading.
 MAX_ERROR_BYTES = 65_536
@@ -37,19 +37,24 @@ class Sent:
     masked: Mapping[str, int] = field(default_factory=dict)
 
 
-def detect_request(json: JsonText, request: RerankRequest, detector: Detector, tenant: str) -> dict[int, list[Finding]]:
-    """Return the findings of every text, by ordinal. The only detection of a request.
-
-    Keys and numbers cannot be masked without changing their meaning: a finding there is refused.
-    """
-    if any(detector.detect_key(key) for key in set(json.keys)):
-        raise GateError(Reason.SENSITIVE_STRUCTURE, "key")
-    for number in json.numbers:
-        name = next((str(part) for part in reversed(number.pointer) if isinstance(part, str)), "")
-        if detector.detect_number(number.text, name):
-            raise GateError(Reason.SENSITIVE_STRUCTURE, "number")
+def detect_request(request: RerankRequest, detector: Detector, tenant: str) -> dict[int, tuple[Finding, ...]]:
+    """Return the findings of every text, by ordinal. The only detection of a request."""
     found = ((text.ordinal, detector.detect(text.value, cache=tenant)) for text in request.texts)
-    return {ordinal: list(findings) for ordinal, findings in found if findings}
+    return {ordinal: findings for ordinal, findings in found if findings}
+
+
+def unmaskable(json: JsonText, detector: Detector, types: Container[str]) -> str:
+    """Return where a key or a number holds data of `types`, as a word; empty for nowhere.
+
+    Neither can be masked without changing what the body means, so the caller refuses.
+    """
+    if any(finding.type in types for key in set(json.keys) for finding in detector.detect_key(key)):
+        return "key"
+    for number in json.numbers:
+        name = next((part for part in reversed(number.pointer) if isinstance(part, str)), "")
+        if any(finding.type in types for finding in detector.detect_number(number.text, name)):
+            return "number"
+    return ""
 
 
 def findings_of(handoff: Handoff, request: RerankRequest, dialect: Dialect) -> dict[int, list[Finding]] | None:
@@ -149,12 +154,8 @@ def mask_error(
 def _mask_leaves(
     json: JsonText, echoed: Mapping[int, Mapping[str, str]], detector: Detector, tenant: str, incoming: Masker
 ) -> tuple[list[Edit], dict[str, int]]:
-    if any(detector.detect_key(key) for key in set(json.keys)):
-        raise GateError(Reason.UPSTREAM_INVALID, "key")
-    for number in json.numbers:
-        name = next((str(part) for part in reversed(number.pointer) if isinstance(part, str)), "")
-        if detector.detect_number(number.text, name):
-            raise GateError(Reason.UPSTREAM_INVALID, "number")
+    if word := unmaskable(json, detector, incoming.plan.operators):
+        raise GateError(Reason.UPSTREAM_INVALID, word)
     edits: list[Edit] = []
     masked: Counter[str] = Counter()
     for string in json.strings:

@@ -147,6 +147,12 @@ class MaskingSettings(Section):
     )
     cache_bytes: int = Field(33_554_432, ge=0, le=1_073_741_824, description="Bound of the detection cache, in bytes.")
 
+    @property
+    def everything(self) -> ProfileSettings:
+        """Return a profile of every type there is: what is searched for, and what errors are masked with."""
+        types = {*STRUCTURED_TYPES, *(kind for profile in self.profiles.values() for kind in profile.types)}
+        return ProfileSettings.model_validate({"types": sorted(types)})
+
     @field_validator("profiles")
     @classmethod
     def _reserved(cls, profiles: dict[str, ProfileSettings]) -> dict[str, ProfileSettings]:

@@ -1,0 +1,66 @@
+"""What is known of a call so far. A refusal at any step records and answers with what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rankgate.masking import Plan
+
+from rankgate.credentials import Lease
+from rankgate.detect import Finding
+from rankgate.dialects import Dialect
+from rankgate.identity import Principal
+from rankgate.jsontext import JsonText
+from rankgate.policy import Ruling
+from rankgate.request import HttpRequest, RerankRequest
+from rankgate.settings import RouteSettings
+
+__all__ = ["Case", "Masks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """What is masked in each direction: the plans, and the profile names they came from."""
+
+    request: Plan
+    response: Plan
+    request_name: str
+    response_name: str
+    relaxed: bool
+
+
+@dataclass(slots=True)
+class Case:
+    """One call on its way through `check`."""
+
+    http: HttpRequest
+    decision_id: str
+    now: float
+    route: RouteSettings | None
+    principal: Principal | None = None
+    dialect: Dialect | None = None
+    json: JsonText | None = None
+    request: RerankRequest | None = None
+    findings: Mapping[int, Sequence[Finding]] = field(default_factory=dict)
+    question_digest: str = ""
+    ruling: Ruling | None = None
+    reasons: tuple[str, ...] = ()
+    policy_revision: str = ""
+    masks: Masks | None = None
+    lease: Lease | None = None
+    detail: str = ""
+    fault: str = ""
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Return the positions of the documents that are not dropped."""
+        if self.request is None:
+            return ()
+        dropped = set(self.ruling.drop) if self.ruling else set()
+        return tuple(position for position in range(self.request.document_count) if position not in dropped)
+
+    @property
+    def total_chars(self) -> int:
+        """Return the characters of every text of the call."""
+        return sum(len(text.value) for text in self.request.texts) if self.request else 0

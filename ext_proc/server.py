@@ -1,0 +1,136 @@
+"""The processing filter: one stream a call, its start and end, and the completion event."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import grpc
+from rankgate.clients.audit import open_log
+from rankgate.masking import Plan
+
+from ext_proc import wire
+from ext_proc.conversation import Abort, Refuse, RequestBody, ResponseBody
+from ext_proc.exchange import Exchange, Tools
+from ext_proc.record import completion_event
+from rankgate.audit import AuditLog, LifecycleEvent, What
+from rankgate.clients import logs
+from rankgate.clients.masking import read_keys
+from rankgate.clients.serving import Slot
+from rankgate.detect import Detector
+from rankgate.settings import Settings
+from rankgate.version import VERSION
+
+__all__ = ["Processing", "build"]
+
+# Longer bodies are rewritten in a thread, so that none delays a small one.
+INLINE_BYTES = 65_536
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class Processing:
+    """envoy.service.ext_proc.v3.ExternalProcessor."""
+
+    service = wire.SERVICE
+
+    def __init__(self, tools: Tools, audit: AuditLog, settings: Settings, clock: Callable[[], float]) -> None:
+        self._tools = tools
+        self._audit = audit
+        self._settings = settings
+        self._clock = clock
+        self._log = logs.logger("ext_proc")
+        self._running: set[asyncio.Task[None]] = set()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handler of Process; it takes and returns serialised messages."""
+        method = grpc.stream_stream_rpc_method_handler(self._process)
+        return grpc.method_handlers_generic_handler(wire.SERVICE, {wire.PROCESS: method})
+
+    async def start(self) -> None:
+        """Record the start."""
+        await self._lifecycle(What.START)
+
+    async def stop(self) -> None:
+        """Finish the records of calls that ended, record the end, close the log."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._lifecycle(What.STOP)
+        await self._audit.close()
+
+    async def _process(self, _requests: object, context: Context) -> None:
+        """Carry one call. Ends well only after every phase was answered: a clean early end is a leak."""
+        exchange = Exchange(self._tools)
+        started = self._clock()
+        word = ""
+        try:
+            while (data := await context.read()) is not grpc.aio.EOF:
+                event = wire.event_of(wire.parse(data))
+                if event is None:
+                    continue
+                if isinstance(event, (RequestBody, ResponseBody)) and len(event.body) > INLINE_BYTES:
+                    action = await asyncio.to_thread(exchange.step, event)
+                else:
+                    action = exchange.step(event)
+                if isinstance(action, Abort):
+                    word = action.word
+                    break
+                await context.write(wire.response_of(event, action).SerializeToString())
+                if isinstance(action, Refuse):
+                    self._log.warning("refused", reason=action.details)
+        except Exception as error:  # noqa: BLE001 - its text would end up in Envoy's access log
+            word = "internal"
+            self._log.error("process_failed", error=type(error).__name__)
+        finally:
+            self._complete(exchange, started)
+        if word:
+            self._log.warning("aborted", word=word)
+        if word or not exchange.finished:
+            await context.abort(grpc.StatusCode.INTERNAL, word or "incomplete")
+
+    def _complete(self, exchange: Exchange, started: float) -> None:
+        """Record what became of the call, in a task of its own: the stream may be cancelled at any moment."""
+        summary = exchange.end()
+        if summary is None or exchange.handoff is None:
+            return
+        now = self._clock()
+        event = completion_event(exchange.handoff, summary, self._settings.deployment, started, now)
+        task = asyncio.create_task(self._append(event))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _append(self, event: object) -> None:
+        try:
+            await self._audit.append(event)
+        except Exception as error:  # noqa: BLE001 - the decision is on record; readers see it as unconfirmed
+            self._log.error("audit_unavailable", error=type(error).__name__)
+
+    async def _lifecycle(self, what: What) -> None:
+        await self._append(
+            LifecycleEvent(
+                what=what,
+                time=int(self._clock() * 1000),
+                deployment=self._settings.deployment,
+                component="ext_proc",
+                version=VERSION,
+                detail={"detector_revision": self._tools.detector.revision},
+            )
+        )
+
+
+async def build(settings: Settings, slot: Slot) -> Processing:
+    """Build the filter with everything it works with. Raises SettingsError."""
+    keys = read_keys(settings.masking)
+    tools = Tools(
+        detector=Detector(
+            settings.masking.everything.types,
+            phone_regions=settings.masking.phone_regions,
+            cache_bytes=settings.masking.cache_bytes,
+        ),
+        keys=keys,
+        all_types=Plan.of(settings.masking.everything),
+        routes={route.name: route for route in settings.routes},
+        max_masked_bytes=settings.limits.masked_body_bytes,
+        hidden=settings.hidden_headers,
+    )
+    return Processing(tools, open_log(settings, slot.role, slot.number, keys), settings, time.time)

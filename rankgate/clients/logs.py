@@ -1,0 +1,59 @@
+"""The filters' logs: structlog, JSON lines on standard error, secrets dropped by one processor."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from rankgate.settings import LogSettings
+
+__all__ = ["configure", "logger"]
+
+# Members whose value is never written, wherever they stand.
+SECRET = frozenset({
+    "authorization", "cookie", "credential", "key", "lease", "password", "proxy-authorization", "secret", "set-cookie",
+    "token", "value",
+})  # fmt: skip
+
+
+def configure(settings: LogSettings) -> None:
+    """Set the process's logging up. Library loggers are raised to warnings and rendered without their exceptions."""
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    renderer = (
+        structlog.processors.JSONRenderer(ensure_ascii=True)
+        if settings.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            _drop_secrets,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[_LibraryHandler()], force=True)
+
+
+def logger(component: str) -> Any:
+    """Return the logger of one component."""
+    return structlog.get_logger(component=component)
+
+
+def _drop_secrets(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    return {name: "***" if name.lower() in SECRET else value for name, value in event.items()}
+
+
+class _LibraryHandler(logging.Handler):
+    """Says that a library complained, and where. Its text may quote a request, so it is left out."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        logger("library").warning("library_warning", library=record.name, line=record.lineno, error=kind)

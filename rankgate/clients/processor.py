@@ -1,0 +1,60 @@
+"""Is ext_proc there? Asked before a credential is lent, because without it nothing can be masked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+__all__ = ["ProcessorProbe"]
+
+SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+CACHE_S = 1.0
+TIMEOUT_S = 0.5
+
+
+class ProcessorProbe:
+    """Asks the health service on every ext_proc socket (grpc.health.v1); the answer is good for a second."""
+
+    def __init__(self, directory: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._directory = directory
+        self._monotonic = monotonic
+        self._channels: dict[Path, grpc.aio.Channel] = {}
+        self._known: tuple[float, bool] | None = None
+        self._asking: asyncio.Task[bool] | None = None
+
+    async def ready(self) -> bool:
+        """Tell whether at least one ext_proc process serves. Concurrent callers share one question."""
+        if self._known is not None and self._monotonic() - self._known[0] < CACHE_S:
+            return self._known[1]
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def stop(self) -> None:
+        """Close every channel."""
+        if self._asking is not None:
+            self._asking.cancel()
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+        self._channels.clear()
+
+    async def _ask(self) -> bool:
+        answers = await asyncio.gather(*(self._serving(path) for path in self._directory.glob("ext_proc-*.sock")))
+        self._known = (self._monotonic(), any(answers))
+        return self._known[1]
+
+    async def _serving(self, path: Path) -> bool:
+        if path not in self._channels:
+            # Ask at once after an outage instead of waiting out gRPC's reconnect back-off.
+            options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
+            self._channels[path] = grpc.aio.insecure_channel(f"unix:{path}", options=options)
+        try:
+            stub = health_pb2_grpc.HealthStub(self._channels[path])
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
