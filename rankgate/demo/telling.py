@@ -41,6 +41,14 @@ class Teller:
         """Print a quiet line."""
         self._console.print(Text(text, style="dim"))
 
+    def good(self, text: str) -> None:
+        """Print the good end."""
+        self._console.print(Text(text, style="bold green"))
+
+    def bad(self, text: str) -> None:
+        """Print the bad end."""
+        self._console.print(Text(text, style="bold red"))
+
     def line(self, text: str) -> None:
         """Print `text` exactly: commands to copy stay on one line."""
         self._console.print(Text(text))

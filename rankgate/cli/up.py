@@ -1,0 +1,173 @@
+"""`rankgate up`: the same gate in front of a reranker of your own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import tomllib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rankgate.clients.state import StateDirectory
+
+__all__ = ["up"]
+
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--upstream", metavar="URL", help="Base URL of the reranker.")
+@click.option("--issuer", metavar="URL", help="OIDC issuer whose tokens are accepted.")
+@click.option("--audience", metavar="A", multiple=True, help="Accepted audience; may be repeated.")
+@click.option("--insecure-dev-issuer", is_flag=True, help="Start a development issuer, on loopback only.")
+@click.option("--listen", metavar="ADDRESS:PORT", help="Where callers connect.  [default: 127.0.0.1:8080]")
+@click.option("--credential-file", type=FILE, help="File with the reranker's key, lent to allowed calls.")
+@click.option("--trusted-ca", type=FILE, help="PEM bundle for an https reranker.")
+@click.option("--policy", type=FOLDER, help="Folder of .rego and data.json files.  [default: the shipped policy]")
+@click.option("--opa-url", metavar="URL", help="Ask this OPA instead of the embedded engine.")
+@click.option("--config", type=FILE, help="Settings file (TOML); options win over it.")
+@click.option(
+    "--state",
+    type=FOLDER,
+    default=Path("rankgate-state"),
+    show_default=True,
+    help="Folder of keys, trail and logs; kept.",
+)
+@click.pass_context
+def up(ctx: click.Context, /, state: Path, config: Path | None, insecure_dev_issuer: bool, **options: Any) -> None:
+    """Guard your own reranker.
+
+    Starts Valkey, both filters and Envoy on this machine, in front of a reranker that is already there. Callers
+    change nothing but the base URL. Ctrl-C stops everything; the state folder stays.
+    """
+    from rankgate.cli.running import run
+    from rankgate.clients.state import StateDirectory, merged
+
+    values = merged(_file(config), _options(options))
+    if insecure_dev_issuer and options["issuer"]:
+        raise click.UsageError("--issuer and --insecure-dev-issuer exclude each other.")
+    if not insecure_dev_issuer and not _given("issuers", values):
+        raise click.UsageError("Whose tokens are accepted? Give --issuer and --audience, or --insecure-dev-issuer.")
+    if not _given("upstream", values):
+        raise click.UsageError("Which reranker? Give --upstream.")
+    folder = StateDirectory(state)
+    with folder.locked():
+        failed = run(_serve(folder, values, tuple(options["audience"]) if insecure_dev_issuer else None))
+    ctx.exit(1 if failed else 0)
+
+
+def _given(section: str, values: dict[str, Any]) -> bool:
+    """Tell whether options, file or environment say anything about `section`."""
+    return bool(values.get(section)) or any(name.startswith(f"RANKGATE_{section.upper()}") for name in os.environ)
+
+
+def _file(config: Path | None) -> dict[str, Any]:
+    from rankgate.errors import SettingsError
+
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8")) if config else {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"settings file {config} cannot be read as TOML: {error}") from None
+
+
+def _options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that the options stand for; what was not given is absent."""
+    values: dict[str, Any] = {
+        "upstream": {"url": options["upstream"], "trusted_ca": _absolute(options["trusted_ca"])},
+        "policy": {"directory": _absolute(options["policy"])},
+        "listen": _address(options["listen"]) if options["listen"] else {},
+    }
+    if options["issuer"]:
+        if not options["audience"]:
+            raise click.UsageError("--issuer needs --audience: tokens meant for other services must not pass.")
+        values["issuers"] = [{"issuer": options["issuer"], "audiences": list(options["audience"])}]
+    if options["credential_file"]:
+        values["credentials"] = {"broker": "file", "file": _absolute(options["credential_file"])}
+    if options["opa_url"]:
+        values["policy"] |= {"engine": "opa", "url": options["opa_url"]}
+    return {name: value for name, value in values.items() if not isinstance(value, dict) or any(value.values())}
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path and path.absolute()
+
+
+def _address(listen: str) -> dict[str, Any]:
+    address, colon, port = listen.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise click.UsageError("--listen is ADDRESS:PORT, for example 127.0.0.1:8080.")
+    return {"address": address.strip("[]") or "127.0.0.1", "port": int(port)}
+
+
+async def _serve(folder: StateDirectory, values: dict[str, Any], dev_audiences: tuple[str, ...] | None) -> bool:
+    """Run the gate until a part of it ends, and return True; Ctrl-C cancels."""
+    from rankgate.clients.embedded import Stack
+    from rankgate.clients.state import merged
+
+    async with contextlib.AsyncExitStack() as cleanup:
+        layers = [folder.defaults(), values]
+        token = None
+        if dev_audiences is not None:
+            issuer, token = await cleanup.enter_async_context(_dev_issuer(dev_audiences or ("rerank",)))
+            layers.append(issuer)
+        settings = folder.write_settings(merged(*layers))
+        stack = Stack(settings, folder.path / "run")
+        if token is not None:
+            _loopback_only(stack.settings.listen.address)
+        await cleanup.enter_async_context(stack)
+        _say(stack, settings, token)
+        child = await stack.ended()
+        click.echo(f"Error: {child.name} ended; the end of its log:\n{child.tail()}", err=True)
+        return True
+
+
+@contextlib.asynccontextmanager
+async def _dev_issuer(audiences: tuple[str, ...]) -> AsyncIterator[tuple[dict[str, Any], str]]:
+    from rankgate.demo.issuer import DevIssuer
+
+    issuer = DevIssuer(lifetime_s=3600)
+    await issuer.start()
+    try:
+        token = issuer.mint(sub="search-svc", aud=audiences[0], tenant="acme", groups=["search"], scope="rerank")
+        entry = {
+            "issuer": issuer.url,
+            "audiences": list(audiences),
+            "insecure_http": True,
+            "claims": {"tenant": "tenant"},
+        }
+        yield {"issuers": [entry]}, token
+    finally:
+        await issuer.stop()
+
+
+def _loopback_only(address: str) -> None:
+    from rankgate.errors import SettingsError
+    from rankgate.settings.base import is_loopback
+
+    if not is_loopback(address):
+        raise SettingsError(
+            f"listen.address {address} is not loopback, and --insecure-dev-issuer gives tokens to anyone; "
+            "listen on 127.0.0.1 or name your own --issuer"
+        )
+
+
+def _say(stack: Any, config: Path, token: str | None) -> None:
+    settings = stack.settings
+    click.echo(f"base URL    {stack.url}   (callers change nothing else)")
+    click.echo(f"reranker    {settings.upstream.url}")
+    for issuer in settings.issuers:
+        click.echo(f"tokens of   {issuer.issuer} for {', '.join(issuer.audiences)}")
+    click.echo(f"policy      {settings.policy.url or settings.policy.directory or 'the shipped one'}")
+    click.echo(f"trail       {settings.audit.directory}, shipped to {settings.audit.redis_url or 'nowhere'}")
+    click.echo(f"tail it     rankgate audit tail --config {shlex.quote(str(config))}")
+    click.echo(f"logs        {stack.directory}")
+    if token is not None:
+        click.secho("WARNING     the development issuer gives tokens to anyone on this machine", fg="yellow", err=True)
+        click.echo(f"token       {token}")
+    click.echo("Ctrl-C stops everything.")
