@@ -2,33 +2,40 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+LOCK   := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-demo: $(VENV)/.runtime ## start everything and tell the story of a request
-	$(BIN)/rankgate demo
+demo: $(VENV)/.runtime ## start everything and tell the story of a request: make demo ARGS=--keep
+	@$(BIN)/rankgate demo $(ARGS)
 
 up: $(VENV)/.runtime ## guard your own reranker: make up ARGS="--upstream URL --issuer URL --audience A"
-	$(BIN)/rankgate up $(ARGS)
+	@$(BIN)/rankgate up $(ARGS)
 
 test: $(VENV)/.dev ## run every test this machine can run, and name those it cannot
-	PYTHON=$(BIN)/python tests/run.sh
+	@PYTHON=$(BIN)/python tests/run.sh
 
 lint: $(VENV)/.dev ## ruff and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+ci: ## everything a change must pass, from a clean clone
+	bash .ci/run
+
+docs: $(VENV)/.runtime ## write docs/settings.md from the schema
+	$(BIN)/rankgate config docs > docs/settings.md
+
 proto: $(VENV)/.dev ## generate rankgate/pb from proto/
 	$(BIN)/python hatch_build.py
 
 lock: $(VENV)/.dev ## resolve the two requirement locks again
-	$(BIN)/python -m pip install --quiet uv
+	$(PIP) install uv
 	$(BIN)/uv pip compile $(LOCK) --extra embedded --extra build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK) --extra embedded --extra dev pyproject.toml -o requirements-dev.lock
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) .cache build dist rankgate/pb .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -36,13 +43,16 @@ clean: ## remove the environment and everything generated
 
 # The locks pin every distribution by hash; the project itself is built with the pinned build tools.
 $(VENV)/.runtime: requirements.lock pyproject.toml hatch_build.py $(wildcard proto/*.proto)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "rankgate needs Python 3.11 or later: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Creating the environment in $(VENV), once ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help demo up test lint proto lock clean
+.PHONY: help demo up test lint ci docs proto lock clean
