@@ -98,13 +98,19 @@ class DevIssuer:
     async def start(self, port: int = 0) -> None:
         """Serve on loopback; `port` 0 takes a free one. Sets `url`, which is also the `iss` of its tokens."""
         app = web.Application(client_max_size=16_384)
-        app.router.add_get("/.well-known/openid-configuration", self.discovery)
-        app.router.add_get("/jwks", self.jwks)
-        app.router.add_post("/token", self.token)
+        app.add_routes(self.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, port).start()
         self.url = f"http://{HOST}:{self._runner.addresses[0][1]}"
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return what is served where."""
+        return [
+            web.get("/.well-known/openid-configuration", self.discovery),
+            web.get("/jwks", self.jwks),
+            web.post("/token", self.token),
+        ]
 
     async def stop(self) -> None:
         """Stop serving."""
