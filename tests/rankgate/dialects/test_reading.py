@@ -1,0 +1,269 @@
+"""rankgate.dialects.reading: what is no request, what is left alone, and what a drop leaves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankgate import dialects, jsontext
+from rankgate.errors import GateError, Reason
+from rankgate.request import Role
+
+CANARY = "canary-7731"
+EVERY = pytest.mark.parametrize("name", dialects.NAMES)
+WITH_TOP_N = pytest.mark.parametrize("name", [name for name in dialects.NAMES if name != "tei"])
+
+
+def member(name: str) -> str:
+    return dialects.by_name(name).request.documents
+
+
+def read(name: str, body):
+    return dialects.by_name(name).read(jsontext.parse(json.dumps(body).encode()))
+
+
+def request(name: str, documents=("a", "b"), **more):
+    return {"query": "q", member(name): list(documents), **more}
+
+
+def refusal(name: str, body) -> str:
+    with pytest.raises(GateError) as caught:
+        read(name, body)
+    assert caught.value.reason is Reason.BODY_INVALID
+    assert CANARY not in caught.value.public + caught.value.detail
+    return caught.value.public
+
+
+@EVERY
+@pytest.mark.parametrize("body", [[], [CANARY], CANARY, 1, None, True])
+def test_a_body_that_is_no_object_is_refused(name, body):
+    assert refusal(name, body) == "the body must be a JSON object"
+
+
+@EVERY
+@pytest.mark.parametrize("documents", [None, [], {}, {CANARY: CANARY}, CANARY, 3, False])
+def test_documents_must_be_a_non_empty_array(name, documents):
+    body = {"query": CANARY, member(name): documents}
+    assert refusal(name, body) == f"field '{member(name)}' must be a non-empty array"
+
+
+@EVERY
+def test_absent_documents_are_refused(name):
+    assert refusal(name, {"query": CANARY}) == f"field '{member(name)}' must be a non-empty array"
+
+
+@EVERY
+@pytest.mark.parametrize("document", [None, 1, True, [CANARY]])
+def test_a_document_of_another_kind_is_refused(name, document):
+    kinds = "strings" if name == "tei" else "strings or objects"
+    assert refusal(name, request(name, ["a", document])) == f"field '{member(name)}' must be an array of {kinds}"
+
+
+def test_tei_takes_no_objects_as_texts():
+    assert refusal("tei", request("tei", [{"text": CANARY}])) == "field 'texts' must be an array of strings"
+
+
+@EVERY
+@pytest.mark.parametrize("query", [None, "", [CANARY], {"text": CANARY}, 1, True])
+def test_the_query_must_be_a_non_empty_string(name, query):
+    assert refusal(name, request(name) | {"query": query}) == "field 'query' must be a non-empty string"
+
+
+@EVERY
+def test_an_empty_document_is_a_document(name):
+    assert read(name, request(name, ["", "b"])).document_count == 2
+
+
+@WITH_TOP_N
+@pytest.mark.parametrize("top_n", [-1, True, False, 1.0, 2.5, "2", [2], {}])
+def test_top_n_must_be_an_integer(name, top_n):
+    least = 0 if name == "generic" else 1
+    expected = f"field 'top_n' must be an integer of at least {least}"
+    assert refusal(name, request(name, top_n=top_n)) == expected
+
+
+@WITH_TOP_N
+def test_top_n_null_is_none(name):
+    assert read(name, request(name, top_n=None)).top_n is None
+
+
+@pytest.mark.parametrize("name", ["cohere.v1", "cohere.v2"])
+def test_top_n_0_is_refused_by_cohere(name):
+    assert refusal(name, request(name, top_n=0)) == "field 'top_n' must be an integer of at least 1"
+
+
+def test_top_n_0_means_all_in_generic():
+    assert read("generic", request("generic", top_n=0)).top_n is None
+
+
+def test_tei_has_no_top_n_and_no_model():
+    got = read("tei", request("tei", top_n=CANARY, model=CANARY))
+    assert (got.top_n, got.model) == (None, None)
+
+
+@EVERY
+@pytest.mark.parametrize("flag", ["true", 1, 0, [], {}])
+def test_the_echo_flag_must_be_a_boolean(name, flag):
+    field = dialects.by_name(name).request.return_documents
+    assert refusal(name, request(name) | {field: flag}) == f"field '{field}' must be a boolean"
+    assert read(name, request(name) | {field: True}).return_documents is True
+    assert read(name, request(name) | {field: None}).return_documents is False
+
+
+@WITH_TOP_N
+@pytest.mark.parametrize("model", [1, True, [CANARY], {}])
+def test_the_model_must_be_a_string(name, model):
+    assert refusal(name, request(name, model=model)) == "field 'model' must be a string"
+
+
+@EVERY
+@pytest.mark.parametrize("instruction", [1, [CANARY], {"a": CANARY}])
+def test_an_instruction_must_be_a_string(name, instruction):
+    assert refusal(name, request(name, instruct=instruction)) == "field 'instruct' must be a string"
+
+
+@EVERY
+def test_two_instructions_are_refused(name):
+    body = request(name, instruction=CANARY, instruct=CANARY)
+    assert refusal(name, body) == "field 'instruction' must be absent where 'instruct' is given"
+    assert read(name, request(name, instruction="i", instruct=None)).instruction == "i"
+
+
+@EVERY
+def test_documents_of_another_api_beside_its_own_are_refused(name):
+    rival = "documents" if name == "tei" else "texts"
+    says = f"field '{rival}' must be absent where '{member(name)}' is given"
+    assert refusal(name, request(name) | {rival: [CANARY]}) == says
+    assert refusal(name, request(name) | {rival: None}) == says
+
+
+SPELLINGS = {
+    "Query": "query",
+    "DOCUMENTS": "documents",
+    "Texts": "texts",
+    "document\u017f": "documents",
+    "In\u017ftruct": "instruct",
+}
+
+
+@EVERY
+@pytest.mark.parametrize(("key", "field"), SPELLINGS.items(), ids=ascii)
+def test_a_known_field_in_another_spelling_is_refused(name, key, field):
+    assert refusal(name, request(name) | {key: CANARY}) == f"field '{field}' must be written in lower case"
+
+
+@EVERY
+def test_unknown_members_are_tolerated_and_their_texts_listed(name):
+    got = read(name, request(name) | {"user": "u", "meta": {"deep": ["x", {"y": "z"}]}, "priority": 1})
+    assert [text.value for text in got.texts if text.role is Role.OTHER] == ["u", "x", "z"]
+
+
+@pytest.mark.parametrize("name", ["cohere.v1", "cohere.v2", "generic"])
+def test_ids_and_labels_are_taken_from_object_documents_where_they_have_the_right_type(name):
+    documents = [
+        {"id": "d0", "labels": ["a", "b"]}, {"id": 7, "labels": "c"}, "text",
+        {"id": None, "labels": {"a": 1}}, {"labels": ["a", 1, None, "b"]}, {"meta": {"id": "inner"}},
+    ]  # fmt: skip
+    got = read(name, request(name, documents))
+    assert got.ids == ("d0", None, None, None, None, None)
+    assert got.labels == (("a", "b"), ("c",), (), (), ("a", "b"), ())
+
+
+@EVERY
+def test_without_ids_and_labels_there_are_none(name):
+    got = read(name, request(name))
+    assert (got.ids, got.labels) == ((), ())
+
+
+unhurried = settings(deadline=None)
+names = st.sampled_from(dialects.NAMES)
+texts = st.text('ab"\\[]{},: é\n', max_size=8)
+objects = st.dictionaries(
+    texts,
+    st.recursive(texts | st.integers() | st.none(), lambda inner: st.lists(inner, max_size=3), max_leaves=4),
+    max_size=3,
+)
+
+
+@st.composite
+def requests(draw):
+    """A dialect's name, a request of it as a value, and the same as bytes in some layout."""
+    name = draw(names)
+    documents = draw(st.lists(texts if name == "tei" else texts | objects, min_size=1, max_size=7))
+    body = {"query": draw(texts.filter(bool)), member(name): documents, "user": draw(texts)}
+    top_n = draw(st.none() | st.integers(1, 9))
+    if name != "tei" and top_n is not None:
+        body["top_n"] = top_n
+    items = draw(st.permutations(list(body.items())))
+    layout = {"indent": draw(st.sampled_from((None, 2))), "ensure_ascii": draw(st.booleans())}
+    separators = draw(st.sampled_from(((",", ":"), (" , ", " : "))))
+    return name, dict(items), json.dumps(dict(items), separators=separators, **layout).encode()
+
+
+@unhurried
+@given(requests(), st.data())
+def test_a_drop_leaves_what_python_would_leave(made, data):
+    name, body, raw = made
+    count = len(body[member(name)])
+    keep = data.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True))
+    json_text = jsontext.parse(raw)
+    dialect = dialects.by_name(name)
+    left = jsontext.splice(raw, dialect.drop(json_text, dialect.read(json_text), keep))
+    expected = body | {member(name): [body[member(name)][position] for position in sorted(keep)]}
+    if len(keep) < count and "top_n" in body:
+        expected["top_n"] = min(body["top_n"], len(keep))
+    assert json.loads(left) == expected
+    assert list(json.loads(left)) == list(expected)
+    assert jsontext.parse(left).value == expected
+    if len(keep) == count:
+        assert left == raw
+
+
+@unhurried
+@given(requests())
+def test_every_string_of_a_body_is_a_text_with_its_role(made):
+    name, body, raw = made
+    json_text = jsontext.parse(raw)
+    got = dialects.by_name(name).read(json_text)
+    assert [text.value for text in got.texts] == [string.value for string in json_text.strings]
+    for position, document in enumerate(body[member(name)]):
+        inner = jsontext.parse(json.dumps(document).encode())
+        assert [text.value for text in got.of_document(position)] == [string.value for string in inner.strings]
+    assert [text.value for text in got.texts if text.role is Role.QUERY] == [body["query"]]
+    assert [text.value for text in got.texts if text.role is Role.OTHER] == [body["user"]]
+    assert all((text.position is not None) == (text.role is Role.DOCUMENT) for text in got.texts)
+
+
+keys = st.sampled_from(["query", "documents", "texts", "top_n", "model", "instruct", "id", "labels", "x"])
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner),
+    max_leaves=12,
+)
+
+
+@unhurried
+@given(names, anything)
+def test_whatever_the_body_it_is_read_or_refused(name, body):
+    json_text = jsontext.parse(json.dumps(body).encode())
+    try:
+        got = dialects.by_name(name).read(json_text)
+    except GateError as error:
+        reason = error.reason
+    else:
+        reason = None
+        assert got.document_count == len(body[member(name)])
+        assert len(got.texts) == len(json_text.strings)
+    assert reason in {None, Reason.BODY_INVALID}
+
+
+@EVERY
+@pytest.mark.parametrize("keep", [[], [2], [-1], [0, 0], [0, 1, 2]])
+def test_a_drop_must_keep_some_of_the_documents(name, keep):
+    json_text = jsontext.parse(json.dumps(request(name)).encode())
+    dialect = dialects.by_name(name)
+    with pytest.raises(ValueError):
+        dialect.drop(json_text, dialect.read(json_text), keep)
