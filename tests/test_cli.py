@@ -34,7 +34,7 @@ def run(*args: str) -> Result:
 
 
 def command(*args: str) -> list[str]:
-    return [sys.executable, "-c", "from rankgate.cli import main; main()", *args]
+    return [sys.executable, "-m", "rankgate.cli", *args]
 
 
 @pytest.fixture
