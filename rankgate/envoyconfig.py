@@ -15,10 +15,6 @@ __all__ = ["SOCKET_PATH_BYTES", "deadline_s", "filter_socket", "render"]
 # RFC 6750 section 2.1, one space; anything else is answered before the body is read.
 BEARER = r"[Bb][Ee][Aa][Rr][Ee][Rr] [A-Za-z0-9._~+/=-]+"
 
-# Connection may name the headers of its own hop (RFC 9110 section 7.6.1), never one that a decision rests on.
-_HOP = r"(?i:close|keep-alive|te|upgrade|http2-settings)?"
-HOP_BY_HOP = rf"[ \t]*{_HOP}[ \t]*(,[ \t]*{_HOP}[ \t]*)*"
-
 # Names only Envoy and the filters may set, on either side.
 RESERVED_PREFIXES = ("x-rankgate-", "x-envoy-")
 
@@ -49,6 +45,7 @@ LOCAL_REPLIES = (
     (401, "a bearer token is required"),
     (403, "the request is not allowed"),
     (404, "this path is not served"),
+    (405, "this method is not accepted"),
     (408, "the request did not arrive in time"),
     (413, "the body is too large"),
     (426, "this protocol is not accepted"),
@@ -71,14 +68,10 @@ def filter_socket(directory: Path, role: str, slot: int) -> Path:
 
 def deadline_s(limits: LimitSettings, upstream: UpstreamSettings) -> float:
     """Return the longest time a request may take from its first byte to the last of its answer, in seconds."""
-    return (
-        limits.request_timeout_s + limits.check_timeout_s + 2 * limits.process_timeout_s + upstream.timeout_s + 5.0
-    )
+    return limits.request_timeout_s + limits.check_timeout_s + 2 * limits.process_timeout_s + upstream.timeout_s + 5.0
 
 
-def render(
-    settings: Settings, template: str, *, admin_socket: Path, authz_slots: int = 1, proc_slots: int = 1
-) -> str:
+def render(settings: Settings, template: str, *, admin_socket: Path, authz_slots: int = 1, proc_slots: int = 1) -> str:
     """Return Envoy's YAML for `settings`, with `authz_slots` and `proc_slots` processes a filter.
 
     Raises SettingsError where a socket path is too long for a unix socket, and jinja2.TemplateError for a
@@ -110,7 +103,6 @@ def render(
         authz_sockets=authz,
         proc_sockets=proc,
         bearer=BEARER,
-        hop_by_hop=HOP_BY_HOP,
         reserved_prefixes=RESERVED_PREFIXES,
         reserved_headers=RESERVED_HEADERS,
         withheld_headers=tuple(dict.fromkeys((*WITHHELD_HEADERS, settings.credentials.header))),

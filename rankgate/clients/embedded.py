@@ -212,7 +212,8 @@ class Stack:
             "appendfsync": "everysec",
             "save": "",
         }
-        child = await self._spawn("valkey", [valkey_binary(), *_options(options)])
+        command: list[str | Path] = [valkey_binary(), *_options(options)]
+        child = await self._spawn("valkey", command)
         await child.until(_Accepts(socket), within_s=_READY_S)
 
     async def _start_envoy(self) -> None:
@@ -232,7 +233,7 @@ class Stack:
             "log-level": settings.log_level,
             "file-flush-interval-msec": str(self._flush_ms),
         }
-        command = [envoy_binary(), "--disable-hot-restart", *_options(options)]
+        command: list[str | Path] = [envoy_binary(), "--disable-hot-restart", *_options(options)]
         child = await self._spawn("envoy", command)
         await child.until(_Live(self.admin_socket), within_s=_READY_S)
         if self.port == 0:
