@@ -1,0 +1,42 @@
+"""The audit trail: what is written down about every call, and how it is read again.
+
+event       what happened, as values                                  rankgate.audit.event
+capture     how much of the texts an event holds                      rankgate.audit.capture
+leaf        the stored bytes of an event, rendered once               rankgate.audit.ocsf
+frame       how a leaf stands in a file                               rankgate.audit.frame
+entry       how a leaf stands in a stream, and what a reader checks   rankgate.audit.entry
+log         append, and be told when it is durable                    rankgate.audit.log
+"""
+
+from __future__ import annotations
+
+from rankgate.audit.capture import Capture, CapturedText, capture_texts
+from rankgate.audit.event import (
+    AuditEvent,
+    Call,
+    Caller,
+    CompletionEvent,
+    DecisionEvent,
+    LifecycleEvent,
+    Outcome,
+    Plan,
+    What,
+)
+from rankgate.audit.log import AuditLog, Receipt
+
+__all__ = [
+    "AuditEvent",
+    "AuditLog",
+    "Call",
+    "Caller",
+    "Capture",
+    "CapturedText",
+    "CompletionEvent",
+    "DecisionEvent",
+    "LifecycleEvent",
+    "Outcome",
+    "Plan",
+    "Receipt",
+    "What",
+    "capture_texts",
+]

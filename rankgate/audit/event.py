@@ -1,0 +1,159 @@
+"""What happened: the three kinds of audit event, as values.
+
+Growth rule: add a field with a default at the end, add a word to an enum; never rename, never change a meaning.
+Texts in an event are already masked, digests are already keyed; a token, a credential or raw personal data never
+enters one. All times are milliseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from rankgate.audit.capture import Capture
+from rankgate.errors import Reason
+
+__all__ = [
+    "AuditEvent",
+    "Call",
+    "Caller",
+    "CompletionEvent",
+    "DecisionEvent",
+    "LifecycleEvent",
+    "Outcome",
+    "Plan",
+    "What",
+]
+
+Counts = Mapping[str, int]
+
+
+class Outcome(StrEnum):
+    """How an allowed call ended."""
+
+    COMPLETE = "complete"
+    ABORTED = "aborted"
+    REFUSED = "refused"
+    LOCAL_REPLY = "local_reply"
+    UPSTREAM_ERROR = "upstream_error"
+
+
+class What(StrEnum):
+    """What a lifecycle event tells."""
+
+    START = "start"
+    STOP = "stop"
+    POLICY_RELOAD = "policy_reload"
+    CONFIG_RELOAD = "config_reload"
+    LOG_BEGAN = "log_began"
+    ALARM = "alarm"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The verified machine identity."""
+
+    issuer: str
+    subject: str
+    tenant: str
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The rerank call as it arrived. What was not understood is empty or None; `body_digest` is keyed."""
+
+    request_id: str = ""
+    route: str = ""
+    method: str = ""
+    path: str = ""
+    source_address: str = ""
+    dialect: str = ""
+    operation: str = ""
+    model: str | None = None
+    document_count: int | None = None
+    total_chars: int | None = None
+    body_bytes: int = 0
+    body_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was fixed by route and ruling: profiles masked with (`none`: nothing), documents dropped and kept."""
+
+    mask_request: str
+    mask_response: str
+    dropped: tuple[int, ...] = ()
+    kept: int = 0
+    capture: str = "masked"
+    relaxed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionEvent:
+    """One Check, recorded by ext_authz before it answers. `caller` is None where no identity was verified.
+
+    `status` is what the caller is answered with, None for an allow. `risk` and `policy_reasons` are the ruling's
+    own; `policy_inputs` the opt-ins the question held. `question_digest` is keyed, `lease` a fingerprint.
+    """
+
+    decision_id: str
+    time: int
+    allowed: bool
+    reason: Reason
+    caller: Caller | None = None
+    call: Call = Call()
+    status: int | None = None
+    policy_reasons: tuple[str, ...] = ()
+    risk: int | float | str | None = None
+    policy_revision: str = ""
+    policy_inputs: tuple[str, ...] = ()
+    detector_revision: str = ""
+    plan: Plan | None = None
+    findings: Counts = field(default_factory=dict)
+    lease: str = ""
+    capture: Capture | None = None
+    question_digest: str = ""
+    duration_us: int = 0
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionEvent:
+    """What became of an allowed call, recorded by ext_proc once.
+
+    `status` is what the caller received, `upstream_status` what the reranker said; None where there was none.
+    `masked_request` and `masked_response` count replaced values by type. Digests are keyed.
+    """
+
+    decision_id: str
+    time: int
+    outcome: Outcome
+    caller: Caller | None = None
+    route: str = ""
+    reason: Reason | None = None
+    status: int | None = None
+    upstream_status: int | None = None
+    forwarded_digest: str = ""
+    forwarded_bytes: int = 0
+    response_digest: str = ""
+    response_bytes: int = 0
+    masked_request: Counts = field(default_factory=dict)
+    masked_response: Counts = field(default_factory=dict)
+    upstream_ms: int | None = None
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleEvent:
+    """Something about the gate itself: start, stop, reload, a new log, an alarm. `word` names the alarm."""
+
+    what: What
+    time: int
+    component: str
+    word: str = ""
+    detail: Mapping[str, str | int] = field(default_factory=dict)
+
+
+AuditEvent = DecisionEvent | CompletionEvent | LifecycleEvent

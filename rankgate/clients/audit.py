@@ -1,0 +1,432 @@
+"""The local audit log: an entry is on disk before anybody is answered.
+
+One thread writes. While one batch is being synced the next collects by itself, so that many appends share a sync and
+none waits for company. What went wrong on the disk is never papered over: an entry that is not known to be on disk is
+refused to its caller, and a disk that did not confirm a sync ends the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+import structlog
+
+from rankgate.audit.event import AuditEvent, LifecycleEvent, What
+from rankgate.audit.frame import HEADER_BYTES, MAX_LEAF_BYTES
+from rankgate.audit.log import Receipt
+from rankgate.audit.names import LogName
+from rankgate.audit.ocsf import Source, render
+from rankgate.audit.text import Digest
+from rankgate.clients.segments import SEGMENT_BYTES, Entry, LogFiles, SyncError, births, sync_file, sync_folder
+from rankgate.errors import GateError, Reason, SettingsError
+from rankgate.settings import AuditSettings
+
+__all__ = ["Alarm", "FileLog", "Tools", "log_alarm"]
+
+RETRY_S = 1.0
+PENDING_BYTES = 16 * 1024 * 1024
+MARK_S = 1.0
+
+Alarm = Callable[[str, Mapping[str, str | int]], None]
+"""Told that something needs a person: a word, and details without request data."""
+
+
+def log_alarm(word: str, detail: Mapping[str, str | int]) -> None:
+    """Write an alarm to the process's own log."""
+    structlog.get_logger("rankgate.audit").error("audit_alarm", alarm=word, **detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a log takes from the machine; a test hands in others."""
+
+    wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    monotonic: Callable[[], float] = time.monotonic
+    sync: Callable[[int], None] = sync_file
+    alarm: Alarm = log_alarm
+    segment_bytes: int = SEGMENT_BYTES
+
+
+class _State(Enum):
+    OPEN = "open"
+    WRITE_FAILED = "write_failed"
+    SYNC_FAILED = "sync_failed"
+    BROKEN = "broken"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    entry: Entry
+    log: str
+    loop: asyncio.AbstractEventLoop | None = None
+    future: asyncio.Future[Receipt] | None = None
+
+
+class FileLog:
+    """The log of one process slot: an AuditLog, and what the shipper reads."""
+
+    def __init__(self, slot: Path, lock: int, name: LogName, source: Source, cap_bytes: int, tools: Tools) -> None:
+        self._slot = slot
+        self._lock_file = lock
+        self._name = name
+        self._source = source
+        self._cap_bytes = cap_bytes
+        self._tools = tools
+        self._born_ms = tools.wall_ms()
+        self._born_at = tools.monotonic()
+        self._history: list[LogFiles] = []
+        self._state = _State.OPEN
+        self._next = 0
+        self._last_ms = 0
+        self._pending: list[_Pending] = []
+        self._pending_bytes = 0
+        self._writing: list[_Pending] = []
+        self._refused = 0
+        self._level = 0
+        self._mark_saved_at = self._born_at
+        self._work = threading.Condition()
+        self._durable = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="rankgate-audit", daemon=True)
+
+    @classmethod
+    def open(
+        cls,
+        settings: AuditSettings,
+        role: str,
+        number: int,
+        *,
+        deployment: str,
+        digest: Digest,
+        version: str,
+        tools: Tools | None = None,
+    ) -> FileLog:
+        """Take the slot `<pod-uid>.<role>-<number>`, read its logs to the end, and go on where the last one stopped.
+
+        Blocks while reading. Raises SettingsError where the slot is taken or the folder cannot be used.
+        """
+        tools = tools or Tools()
+        name = LogName(settings.pod_uid, role, number, 0)
+        slot = settings.directory / name.slot
+        try:
+            lock = _take(slot)
+            segment_bytes = min(tools.segment_bytes, settings.cap_bytes // 8)
+            tools = replace(tools, segment_bytes=segment_bytes)
+            log = cls(slot, lock, name, Source(deployment, "", version, digest), settings.cap_bytes, tools)
+            log._recall()
+        except BlockingIOError:
+            raise SettingsError(
+                f"audit.directory {slot} is in use by another process; give each process its own number"
+            ) from None
+        except (OSError, SyncError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise SettingsError(f"audit.directory {slot} cannot be used: {why}") from None
+        log._thread.start()
+        return log
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether an event would be accepted now."""
+        return self._state is _State.OPEN and not self._full()
+
+    @property
+    def name(self) -> str:
+        """Return the name of the log that is written now."""
+        return self._source.log
+
+    @property
+    def undelivered_bytes(self) -> int:
+        """Return the bytes on disk that the stream is not known to hold."""
+        return sum(files.undelivered_bytes for files in self.history())
+
+    def history(self) -> list[LogFiles]:
+        """Return the slot's logs, oldest first; the last is the one written now."""
+        return list(self._history)
+
+    def log_name(self, files: LogFiles) -> str:
+        """Return the name of one of the slot's logs."""
+        return str(LogName(self._name.pod_uid, self._name.role, self._name.number, files.birth))
+
+    async def append(self, event: AuditEvent) -> Receipt:
+        """Return once the event is on disk; raises GateError(AUDIT_UNAVAILABLE) where it is not."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Receipt] = loop.create_future()
+        self._admit(event, loop, future)
+        return await future
+
+    def record(self, event: AuditEvent) -> None:
+        """Append from any thread without waiting; raises GateError(AUDIT_UNAVAILABLE) where it is refused at once."""
+        self._admit(event)
+
+    def tell(self, word: str, detail: Mapping[str, str | int]) -> None:
+        """Raise an alarm, and record it where an entry can be recorded now."""
+        self._tools.alarm(word, detail)
+        with self._work:
+            event = LifecycleEvent(What.ALARM, self._stamp(), self._name.role, word, detail)
+        with contextlib.suppress(GateError):
+            self._admit(event)
+
+    async def close(self) -> None:
+        """Write what was appended, accept nothing more, and free the slot."""
+        await asyncio.to_thread(self.shut)
+
+    def shut(self) -> None:
+        """Do what `close` does, from a thread that may wait."""
+        with self._work:
+            if self._state is _State.CLOSED:
+                return
+            refusing = self._state is not _State.OPEN
+            self._state = _State.CLOSED
+            self._work.notify()
+        self._thread.join()
+        for files in self._history:
+            if not refusing:
+                files.save_mark()
+            files.close()
+        os.close(self._lock_file)
+
+    def wait_durable(self, behind: int, timeout_s: float) -> None:
+        """Return when the current log holds more than `behind` durable entries, or after `timeout_s` seconds."""
+        with self._durable:
+            if self._history[-1].next <= behind:
+                self._durable.wait(timeout_s)
+
+    def delivered(self, files: LogFiles, index: int) -> None:
+        """Note that the stream of `files` holds every entry below `index`; a smaller number takes back."""
+        files.deliver(index)
+        half = self._cap_bytes // 2
+        while sum(one.held_bytes for one in self._history) > half and any(one.drop_oldest() for one in self._history):
+            pass
+        now = self._tools.monotonic()
+        if now - self._mark_saved_at >= MARK_S:
+            self._mark_saved_at = now
+            files.save_mark()
+        self._watch_cap()
+
+    def _admit(
+        self,
+        event: AuditEvent,
+        loop: asyncio.AbstractEventLoop | None = None,
+        future: asyncio.Future[Receipt] | None = None,
+    ) -> None:
+        with self._work:
+            if self._state is not _State.OPEN:
+                self._refused += 1
+                raise GateError(Reason.AUDIT_UNAVAILABLE, f"the audit log is {self._state.value}")
+            if self._full():
+                self._refused += 1
+                raise GateError(Reason.AUDIT_UNAVAILABLE, "the audit log is at its cap or the disk does not keep up")
+            self._enqueue(event, loop, future)
+            self._work.notify()
+
+    def _enqueue(
+        self,
+        event: AuditEvent,
+        loop: asyncio.AbstractEventLoop | None = None,
+        future: asyncio.Future[Receipt] | None = None,
+    ) -> None:
+        try:
+            leaf = render(event, self._source, self._next)
+        except ValueError:
+            raise GateError(Reason.AUDIT_UNAVAILABLE, "an event cannot be rendered") from None
+        if len(leaf) > MAX_LEAF_BYTES:
+            raise GateError(Reason.AUDIT_UNAVAILABLE, "an event is too large to be recorded")
+        self._pending.append(_Pending(Entry(self._next, self._stamp(), leaf), self._source.log, loop, future))
+        self._pending_bytes += HEADER_BYTES + len(leaf)
+        self._next += 1
+
+    def _full(self) -> bool:
+        return self._pending_bytes >= PENDING_BYTES or self.undelivered_bytes + self._pending_bytes >= self._cap_bytes
+
+    def _stamp(self) -> int:
+        """Return the entry's ms: the wall clock at the start plus monotonic time, never less than before."""
+        ms = self._born_ms + int((self._tools.monotonic() - self._born_at) * 1000)
+        self._last_ms = max(self._last_ms, ms)
+        return self._last_ms
+
+    def _recall(self) -> None:
+        """Read the slot's logs, and begin one where there is none to continue."""
+        damaged: tuple[LogFiles, int] | None = None
+        cut = 0
+        folders = list(births(self._slot))
+        for folder in folders:
+            opened = LogFiles.open(folder, self._tools.segment_bytes, self._tools.sync)
+            self._history.append(opened.files)
+            self._last_ms = max(self._last_ms, opened.files.last_ms)
+            cut = opened.cut_bytes
+            if opened.damaged_at is not None:
+                damaged = opened.files, opened.damaged_at
+                opened.files.end("damaged")
+            elif folder is not folders[-1] and not opened.files.ended:
+                opened.files.end("succeeded")
+        if not self._history or self._history[-1].ended:
+            self._begin("damaged" if damaged else "ended")
+        else:
+            self._continue(self._history[-1])
+            if cut:
+                self.tell("tail_cut", {"log": self._source.log, "entry": self._next, "bytes": cut})
+        if damaged:
+            self.tell("log_damaged", {"log": self.log_name(damaged[0]), "entry": damaged[1]})
+
+    def _begin(self, why: str) -> None:
+        """Begin a new log; its first entry names the one before it and where that ended. Raises OSError, SyncError."""
+        previous = self._history[-1] if self._history else None
+        birth = max(self._stamp(), previous.birth + 1 if previous else 0)
+        files = LogFiles.create(self._slot, birth, self._tools.segment_bytes, self._tools.sync)
+        self._history.append(files)
+        self._continue(files)
+        if previous is None:
+            detail: dict[str, str | int] = {}
+        else:
+            detail = {"previous": self.log_name(previous), "entries": previous.next, "reason": why}
+        self._enqueue(LifecycleEvent(What.LOG_BEGAN, self._last_ms, self._name.role, detail=detail))
+
+    def _continue(self, files: LogFiles) -> None:
+        source = self._source
+        self._source = Source(source.deployment, self.log_name(files), source.version, source.digest)
+        self._next = files.next
+
+    def _run(self) -> None:
+        try:
+            while self._step():
+                pass
+        except Exception as error:  # noqa: BLE001 - a fault of ours must refuse, not leave callers waiting for ever
+            self._fail(_State.BROKEN, type(error).__name__, self._writing)
+
+    def _step(self) -> bool:
+        with self._work:
+            if self._state is _State.OPEN and not self._pending:
+                self._work.wait()
+            elif self._state in {_State.WRITE_FAILED, _State.SYNC_FAILED}:
+                self._work.wait(RETRY_S)
+            batch, self._pending, self._pending_bytes = self._pending, [], 0
+            state = self._state
+        if batch:
+            self._writing = batch
+            self._commit(batch)
+            self._writing = []
+        elif state in {_State.WRITE_FAILED, _State.SYNC_FAILED}:
+            self._recover(state)
+        elif state is not _State.OPEN:
+            return False
+        return True
+
+    def _commit(self, batch: list[_Pending]) -> None:
+        files = self._history[-1]
+        while batch:
+            try:
+                count = files.write([pending.entry for pending in batch])
+            except OSError as error:
+                self._fail(_State.WRITE_FAILED, errno.errorcode.get(error.errno or 0, "unknown"), batch)
+                return
+            except SyncError:
+                self._fail(_State.SYNC_FAILED, "sync", batch)
+                return
+            done, batch = batch[:count], batch[count:]
+            _resolve(done)
+            with self._durable:
+                self._durable.notify_all()
+        self._watch_cap()
+
+    def _fail(self, state: _State, cause: str, lost: list[_Pending]) -> None:
+        with self._work:
+            lost = lost + self._pending
+            self._pending, self._pending_bytes = [], 0
+            if self._state is not _State.CLOSED:
+                self._state = state
+            self._refused += len(lost)
+            self._next = self._history[-1].next
+        self._tools.alarm(state.value, {"log": self._source.log, "entry": self._next, "cause": cause})
+        _reject(lost)
+
+    def _recover(self, state: _State) -> None:
+        """Probe the disk with a real entry that tells what happened; open again only when it is durable."""
+        files = self._history[-1]
+        with self._work:
+            refused = self._refused
+        try:
+            if state is _State.SYNC_FAILED:
+                files.end(state.value)
+                self._begin(state.value)
+                files = self._history[-1]
+            else:
+                files.repair()
+            detail: dict[str, str | int] = {"cause": state.value, "refused": refused}
+            self._enqueue(LifecycleEvent(What.ALARM, self._stamp(), self._name.role, "log_resumed", detail))
+            probe, self._pending, self._pending_bytes = self._pending, [], 0
+            entries = [pending.entry for pending in probe]
+            while entries:
+                entries = entries[files.write(entries) :]
+        except (OSError, SyncError) as error:
+            with self._work:
+                self._pending, self._pending_bytes = [], 0
+                self._next = self._history[-1].next
+                if self._state is not _State.CLOSED and isinstance(error, SyncError):
+                    self._state = _State.SYNC_FAILED
+            return
+        with self._work:
+            if self._state is not _State.CLOSED:
+                self._state = _State.OPEN
+            self._refused -= refused
+        with self._durable:
+            self._durable.notify_all()
+
+    def _watch_cap(self) -> None:
+        used = self.undelivered_bytes
+        level = 100 if used >= self._cap_bytes else 80 if used * 10 >= self._cap_bytes * 8 else 0
+        if level > self._level:
+            self._tools.alarm("cap_reached" if level == 100 else "cap_near", {"log": self._source.log, "bytes": used})
+        left_cap, self._level = self._level == 100 and level < 100, level
+        if left_cap:
+            with self._work:
+                refused, self._refused = self._refused, 0
+            self.tell("log_resumed", {"cause": "cap_reached", "refused": refused})
+
+
+def _take(slot: Path) -> int:
+    """Lock the slot's folder for this process; raises BlockingIOError where another holds it."""
+    slot.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sync_folder(slot.parent)
+    lock = os.open(slot / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _resolve(done: Iterable[_Pending]) -> None:
+    _settle(done, lambda future, pending: future.set_result(Receipt(pending.log, pending.entry.index)))
+
+
+def _reject(lost: Iterable[_Pending]) -> None:
+    refusal = "the entry could not be brought to disk"
+    _settle(lost, lambda future, _: future.set_exception(GateError(Reason.AUDIT_UNAVAILABLE, refusal)))
+
+
+def _settle(batch: Iterable[_Pending], how: Callable[[asyncio.Future[Receipt], _Pending], None]) -> None:
+    """Answer waiting callers, each in its own event loop, with one wake-up a loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Pending]] = {}
+    for pending in batch:
+        if pending.loop is not None:
+            loops.setdefault(pending.loop, []).append(pending)
+
+    def answer(waiting: list[_Pending]) -> None:
+        for pending in waiting:
+            if pending.future is not None and not pending.future.done():
+                how(pending.future, pending)
+
+    for loop, waiting in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(answer, waiting)

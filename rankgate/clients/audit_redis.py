@@ -1,0 +1,95 @@
+"""A connection to the trail's Redis, for the shipper and for readers, and one word for whatever it fails with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+__all__ = ["connect", "fault_word"]
+
+CONNECT_S = 2.0
+ANSWER_S = 5.0
+
+_BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
+    (redis.exceptions.AuthenticationError, "authentication"),
+    (redis.exceptions.AuthorizationError, "authentication"),
+    (redis.exceptions.NoPermissionError, "no_permission"),
+    (redis.exceptions.OutOfMemoryError, "out_of_memory"),
+    (redis.exceptions.ReadOnlyError, "read_only"),
+    (redis.exceptions.BusyLoadingError, "loading"),
+    (redis.exceptions.AskError, "moved"),
+    (redis.exceptions.TimeoutError, "timeout"),
+    (redis.exceptions.ConnectionError, "unreachable"),
+    (OSError, "password_file"),
+)
+_BY_CODE = {
+    "WRONGTYPE": "wrong_type",
+    "MISCONF": "misconfigured",
+    "NOREPLICAS": "no_replicas",
+    "NOAUTH": "authentication",
+    "WRONGPASS": "authentication",
+    "CLUSTERDOWN": "unreachable",
+}
+
+
+class _FromFile(redis.CredentialProvider):
+    """User and password, the latter read again at every connection so that it can be rotated."""
+
+    def __init__(self, user: str | None, password_file: Path) -> None:
+        self._user = user
+        self._password_file = password_file
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._password_file.read_text(encoding="utf-8").strip()
+        return (self._user, password) if self._user else (password,)
+
+
+def connect(
+    url: str,
+    *,
+    user: str | None = None,
+    password_file: Path | None = None,
+    ca_file: Path | None = None,
+    answer_s: float = ANSWER_S,
+) -> redis.Redis:
+    """Return a client for redis://, rediss:// or unix:// that never retries by itself; it connects when first used.
+
+    A certificate is checked against `ca_file`, the system's where None. Raises ValueError on another scheme.
+    """
+    parts = urlsplit(url)
+    options: dict[str, Any] = {
+        "socket_timeout": answer_s,
+        "socket_connect_timeout": CONNECT_S,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        # Naming the library needs a permission that the trail's users do not have.
+        "driver_info": None,
+    }
+    if password_file is not None:
+        options["credential_provider"] = _FromFile(user, password_file)
+    if parts.scheme == "unix":
+        return redis.Redis(unix_socket_path=unquote(parts.path), **options)
+    if parts.scheme not in {"redis", "rediss"}:
+        raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
+    if parts.scheme == "rediss":
+        options |= {"ssl": True, "ssl_ca_certs": None if ca_file is None else str(ca_file)}
+    database = parts.path.strip("/")
+    return redis.Redis(
+        host=parts.hostname or "localhost",
+        port=parts.port or 6379,
+        db=int(database) if database.isdecimal() else 0,
+        **options,
+    )
+
+
+def fault_word(error: Exception) -> str:
+    """Return one word for a failure. Its text never leaves here: redis-py puts whole commands into it."""
+    code = str(error).split(" ", 1)[0]
+    if isinstance(error, redis.ResponseError) and code in _BY_CODE:
+        return _BY_CODE[code]
+    return next((word for kind, word in _BY_TYPE if isinstance(error, kind)), "refused")
