@@ -82,6 +82,7 @@ def test_the_masked_step_shows_all_three_views(told: subprocess.CompletedProcess
 def test_the_memory_of_every_process_is_stated(told: subprocess.CompletedProcess[str]) -> None:
     for name in ("envoy", "valkey", "ext_authz-0", "ext_proc-0", "issuer and reranker", "together"):
         assert re.search(rf"[0-9]+ MiB\s+{name}\n", told.stdout), name
+    assert re.search(r"Installed, with everything it needs: [0-9]+ MiB\n", told.stdout)
 
 
 def test_settings_in_the_environment_do_not_reach_the_demo() -> None:

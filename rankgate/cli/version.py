@@ -41,9 +41,12 @@ def versions() -> dict[str, str | None]:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def version(as_json: bool) -> None:
     """Print the versions of rankgate and its engines."""
-    found = versions()
+    from rankgate.demo.footprint import installed_mib
+
+    found, size = versions(), round(installed_mib())
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found | {"installed_mib": size}, indent=2))
         return
     for name, value in found.items():
         click.echo(f"{name:<18} {value or 'not installed'}")
+    click.echo(f"{'on disk':<18} {size} MiB with everything it needs")

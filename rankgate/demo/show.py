@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import time
 
 from rankgate.clients.state import StateDirectory
 from rankgate.demo.caller import Caller
+from rankgate.demo.footprint import installed_mib
 from rankgate.demo.stage import Stage, stage
 from rankgate.demo.story import BATCH, DOCUMENTS, QUERY, SEARCH, STEPS, Scene
 from rankgate.demo.telling import Step, Teller
@@ -26,7 +28,8 @@ async def show(state: StateDirectory, teller: Teller, *, keep: bool, started: fl
     async with stage(state) as scenery:
         teller.note(f"The gate listens on {scenery.stack.url}, the reranker behind it on {scenery.reranker.url}.")
         steps = await _tell(scenery, teller)
-        _sum_up(scenery, teller, steps, time.monotonic() - started)
+        installed = await asyncio.to_thread(installed_mib)
+        _sum_up(scenery, teller, steps, installed, time.monotonic() - started)
         if keep:
             _invite(scenery, teller, state)
             child = await scenery.stack.ended()
@@ -50,12 +53,13 @@ async def _tell(scenery: Stage, teller: Teller) -> list[Step]:
     return steps
 
 
-def _sum_up(scenery: Stage, teller: Teller, steps: list[Step], seconds: float) -> None:
+def _sum_up(scenery: Stage, teller: Teller, steps: list[Step], installed: float, seconds: float) -> None:
     sizes = scenery.memory()
     wrong = sum(bool(step.faults) for step in steps)
     teller.line("")
     teller.headline("Resident memory")
     teller.lines((f"  {size:5.0f} MiB", name) for name, size in (sizes | {"together": sum(sizes.values())}).items())
+    teller.note(f"Installed, with everything it needs: {installed:.0f} MiB")
     teller.line("")
     if wrong:
         teller.bad(f"{wrong} of {len(steps)} steps did not come out as told ({seconds:.1f} s).")

@@ -12,7 +12,7 @@ from pathlib import Path
 from rankgate.clients.embedded import Stack
 from rankgate.clients.state import StateDirectory, merged
 from rankgate.demo.issuer import DevIssuer
-from rankgate.demo.memory import resident_mib
+from rankgate.demo.footprint import resident_mib
 from rankgate.demo.reranker import DemoReranker
 
 __all__ = ["AUDIENCE", "DOCUMENT_LIMIT", "Stage", "stage"]
