@@ -156,7 +156,7 @@ def rerank(url: str, token: str | None) -> tuple[int, Any]:
 @pytest.mark.demo
 def test_it_guards_a_reranker_and_ctrl_c_stops_it_within_a_second(gate: Running, short: Path) -> None:
     text = gate.text
-    url, token = value(text, "base URL"), value(text, "token")
+    url, token = value(text, "base URL"), Path(value(text, "a token")).read_text()
     assert "the development issuer gives tokens to anyone on this machine" in text
     assert rerank(url, None)[0] == 401
     status, body = rerank(url, token)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rankgate.clients.embedded import Stack
     from rankgate.clients.state import StateDirectory
 
 __all__ = ["up"]
@@ -112,16 +113,17 @@ async def _serve(folder: StateDirectory, values: dict[str, Any], dev_audiences: 
 
     async with contextlib.AsyncExitStack() as cleanup:
         layers = [folder.defaults(), values]
-        token = None
+        token_file = None
         if dev_audiences is not None:
             issuer, token = await cleanup.enter_async_context(_dev_issuer(dev_audiences or ("rerank",)))
             layers.append(issuer)
+            token_file = folder.write_secret("dev-token", token.encode())
         settings = folder.write_settings(merged(*layers))
         stack = Stack(settings, folder.path / "run")
-        if token is not None:
+        if token_file is not None:
             _loopback_only(stack.settings.listen.address)
         await cleanup.enter_async_context(stack)
-        _say(stack, settings, token)
+        _say(stack, settings, token_file)
         child = await stack.ended()
         click.echo(f"Error: {child.name} ended; the end of its log:\n{child.tail()}", err=True)
         return True
@@ -157,7 +159,7 @@ def _loopback_only(address: str) -> None:
         )
 
 
-def _say(stack: Any, config: Path, token: str | None) -> None:
+def _say(stack: Stack, config: Path, token_file: Path | None) -> None:
     settings = stack.settings
     click.echo(f"base URL    {stack.url}   (callers change nothing else)")
     click.echo(f"reranker    {settings.upstream.url}")
@@ -167,7 +169,7 @@ def _say(stack: Any, config: Path, token: str | None) -> None:
     click.echo(f"trail       {settings.audit.directory}, shipped to {settings.audit.redis_url or 'nowhere'}")
     click.echo(f"tail it     rankgate audit tail --config {shlex.quote(str(config))}")
     click.echo(f"logs        {stack.directory}")
-    if token is not None:
+    if token_file is not None:
         click.secho("WARNING     the development issuer gives tokens to anyone on this machine", fg="yellow", err=True)
-        click.echo(f"token       {token}")
+        click.echo(f"a token     {token_file}   (good for an hour)")
     click.echo("Ctrl-C stops everything.")

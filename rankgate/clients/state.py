@@ -52,15 +52,17 @@ class StateDirectory:
         }
 
     def secret(self, name: str, content: bytes) -> Path:
-        """Return the file `name` (0600), written with `content` where it does not exist yet: whole or not at all."""
+        """Return the file `name` (0600), written with `content` where it does not exist yet."""
         path = self.path / name
-        if not path.exists():
-            draft = path.with_name(f"{name}.new")
-            draft.unlink(missing_ok=True)
-            draft.touch(mode=0o600, exist_ok=False)
-            draft.write_bytes(content)
-            draft.replace(path)
-        return path
+        return path if path.exists() else self.write_secret(name, content)
+
+    def write_secret(self, name: str, content: bytes) -> Path:
+        """Write the file `name` (0600), whole or not at all, and return it."""
+        path, draft = self.path / name, self.path / f"{name}.new"
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600, exist_ok=False)
+        draft.write_bytes(content)
+        return draft.replace(path)
 
     def write_settings(self, values: Mapping[str, Any]) -> Path:
         """Write `values` as the settings file of this folder, and return it."""

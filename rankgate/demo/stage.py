@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rankgate.clients.embedded import Stack
 from rankgate.clients.state import StateDirectory, merged
-from rankgate.demo.issuer import DevIssuer
 from rankgate.demo.footprint import resident_mib
+from rankgate.demo.issuer import DevIssuer
 from rankgate.demo.reranker import DemoReranker
 
 __all__ = ["AUDIENCE", "DOCUMENT_LIMIT", "Stage", "stage"]
@@ -55,16 +55,11 @@ async def stage(state: StateDirectory) -> AsyncIterator[Stage]:
         await issuer.start()
         cleanup.push_async_callback(reranker.stop)
         await reranker.start()
-        settings = state.write_settings(merged(state.defaults(), _settings(issuer, reranker, _key_file(state, key))))
+        settings = state.write_settings(
+            merged(state.defaults(), _settings(issuer, reranker, state.write_secret("upstream.key", key.encode())))
+        )
         stack = await cleanup.enter_async_context(Stack(settings, state.path / "run"))
         yield Stage(stack, issuer, reranker, key)
-
-
-def _key_file(state: StateDirectory, key: str) -> Path:
-    path = state.path / "upstream.key"
-    path.touch(mode=0o600)
-    path.write_text(key, encoding="utf-8")
-    return path
 
 
 def _settings(issuer: DevIssuer, reranker: DemoReranker, key_file: Path) -> dict[str, object]:
