@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -316,13 +316,3 @@ async def test_logs_hold_no_library_text(issuer: FakeIssuer, clock: Clock, capsy
     issuer.document = {"keys": [{**signing_key("odd").public, "n": "secret-modulus"}]}
     async with client_of(issuer, clock):
         assert "secret-modulus" not in capsys.readouterr().out
-
-
-def test_the_client_is_a_key_source() -> None:
-    from rankgate.keyset import KeySource
-
-    issuer = FakeIssuer()
-    issuer.url = "https://issuer.example"
-    source: KeySource = JwksClient(issuer.settings())
-    seek: Callable[[str], Awaitable[None]] = source.seek
-    assert callable(seek)

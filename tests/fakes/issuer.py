@@ -21,9 +21,13 @@ Fault = Literal["html", "500", "404", "redirect", "huge", "slow", "hang", "empty
 CLIENT = DevClient("search", "test", tenant="acme", groups=("search", "eu"))
 
 
-@cache
 def signing_key(name: str, algorithm: Literal["RS256", "ES256"] = "RS256") -> SigningKey:
-    """Return the same key for the same name: making RSA keys is slow."""
+    """Return the same key for the same name and algorithm: making RSA keys is slow."""
+    return _signing_key(name, algorithm)
+
+
+@cache
+def _signing_key(name: str, algorithm: Literal["RS256", "ES256"]) -> SigningKey:
     key = SigningKey(algorithm)
     key.id = key.public["kid"] = name
     return key
