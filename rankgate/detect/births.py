@@ -1,0 +1,78 @@
+"""Dates of birth: a date in any common form beside a word that says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rankgate.detect.finding import Finding
+
+__all__ = ["Births"]
+
+_MONTHS = (
+    r"jan(?:uary|uar|vier|eiro)?|ene(?:ro)?|genn?(?:aio)?|feb(?:ruary|ruar|rero|braio)?|fevr?(?:ier|ereiro)?|"
+    r"mar(?:ch|s|zo|z|co)?|maerz|apr(?:il|ile)?|avr(?:il)?|abr(?:il)?|may|mai|mayo|maggio|maio|june?|juni|juin|junio|"
+    r"giugno|junho|july?|juli|juil(?:let)?|julio|luglio|julho|aug(?:ust)?|aout|ago(?:sto)?|sept?(?:ember|embre|iembre)?|"
+    r"set(?:tembre|embro)?|oct(?:ober|obre|ubre)?|okt(?:ober)?|ott(?:obre)?|out(?:ubro)?|nov(?:ember|embre|iembre|embro)?|"
+    r"dec(?:ember|embre)?|dez(?:ember|embro)?|dic(?:iembre|embre)?"
+)
+_DAY = r"(?:0?[1-9]|[12][0-9]|3[01])"
+_MONTH = r"(?:0?[1-9]|1[0-2])"
+_YEAR = r"(?:19|20)[0-9]{2}"
+_MARK = r"\s?[\-/.\n ]\s?"
+_DATE = re.compile(
+    rf"(?<![0-9])(?:{_YEAR}{_MARK}{_MONTH}{_MARK}{_DAY}(?![0-9])"
+    rf"|{_DAY}{_MARK}{_MONTH}{_MARK}(?:{_YEAR}|[0-9]{{2}})(?![0-9])"
+    rf"|{_MONTH}{_MARK}{_DAY}{_MARK}(?:{_YEAR}|[0-9]{{2}})(?![0-9])"
+    rf"|{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"
+    rf"|{_YEAR}\s?年\s?{_MONTH}\s?月\s?{_DAY}\s?日"
+    rf"|{_DAY}(?:st|nd|rd|th|er|\.|º|o)?[\s\-.]{{0,3}}(?:of |de |di )?(?:{_MONTHS})\.?(?: de| del| di)?,?"
+    rf"[\s\-.]{{0,3}}(?:{_YEAR}|[0-9]{{2}})(?![0-9]))"
+    rf"|(?<![A-Za-z])(?:{_MONTHS})\.?[\s\-]{{0,2}}{_DAY}(?:st|nd|rd|th)?,?[\s\-]{{1,2}}{_YEAR}(?![0-9])",
+    re.IGNORECASE,
+)
+_WORDS = (
+    r"d\.?o\.?b\b\.?|dob(?=[0-9])|date[ _\-]?of[ _\-]?birth|birth[ _\-]?date|birth[ _\-]?day|\bborn|"
+    r"\bgeb\.|\bgeboren|geburts(?:datum|tag)|\bnee? le\b|date de naissance|date[ _\-]naissance|"
+    r"fecha[ _\-]de[ _\-]nacimiento|\bnacid[oa]|\bnat[oa] (?:il|a)\b|data di nascita|data urodzenia|"
+    r"\burodzon[ya]|\bur\. |data de nascimento|\bnascid[oa]|geboortedatum|fodelsedatum|fødselsdato|"
+    r"生年月日|出生日期|जनम"
+)
+_SAID = re.compile(_WORDS, re.IGNORECASE)
+# The whole date begins within this many characters behind the word, or ends as many before it.
+_REACH = 40
+_BACK = 8
+_LONGEST = 32
+
+
+class Births:
+    """The recogniser of dates of birth; the date alone is found."""
+
+    types = ("DATE_OF_BIRTH",)
+    triggers = (
+        r"(?i)d\.?o\.?b|birth|born|geb\.|geboren|geburts|nee? le|naissance|nacimiento|nacid[oa]|nat[oa] (?:il|a)",
+        r"(?i)nascita|urodz|ur\. |nascimento|nascid[oa]|geboorte|fodelse|fødsel|生年月日|出生日期|जनम",
+    )
+    long = False
+    positives = (
+        ("DATE_OF_BIRTH", "date of birth: 1984-03-12"),
+        ("DATE_OF_BIRTH", "born on March 12, 1984"),
+        ("DATE_OF_BIRTH", "geb. am 12.03.1984"),
+        ("DATE_OF_BIRTH", "12/03/1984 (DOB)"),
+    )
+
+    def find(self, text: str) -> Iterator[Finding]:
+        """Yield the date nearest to each word."""
+        for said in _SAID.finditer(text):
+            date = _DATE.search(text, said.end(), said.end() + _REACH + _LONGEST)
+            if date is not None and date.start() - said.end() <= _REACH and _joined(text[said.end() : date.start()]):
+                yield Finding("DATE_OF_BIRTH", date.start(), date.end(), 0.95)
+                continue
+            dates = list(_DATE.finditer(text, max(0, said.start() - _BACK - _LONGEST), said.start()))
+            if dates and said.start() - dates[-1].end() <= _BACK:
+                yield Finding("DATE_OF_BIRTH", dates[-1].start(), dates[-1].end(), 0.85)
+
+
+def _joined(between: str) -> bool:
+    """Return whether nothing between word and date starts another statement."""
+    return ";" not in between and re.search(r"\w{3,}\. [A-Z]|[0-9]{2}", between) is None

@@ -1,0 +1,225 @@
+"""Other readings of a text: what it says once an encoding, spacing or line break is taken away.
+
+Every reading is a View of the original. Escapes are undone in place, so a finding covers the escapes of its
+characters; base64 and hex are opaque, so a finding inside covers the whole run. Readings are never longer than
+their source, so two levels of them bound the output.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rankgate.detect.view import View, mapped
+
+__all__ = ["READINGS", "Reading"]
+
+RUN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to read a text again: `triggers` as in Recognizer; `decodes` where it counts as a level.
+
+    `crossing`: only findings that a removed separator runs through count, as the rest was seen before.
+    `types` limits what may be found in the reading (None: everything).
+    """
+
+    name: str
+    triggers: tuple[str, ...]
+    read: Callable[[View], Iterator[View]]
+    decodes: bool = True
+    types: frozenset[str] | None = None
+
+
+_ESCAPE = re.compile(
+    r"(?P<percent>(?:%[0-9A-Fa-f]{2})+)|(?P<entity>&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});?)"
+    r"|\\{1,8}(?:u(?P<u>[0-9A-Fa-f]{4})|u\{(?P<brace>[0-9A-Fa-f]{1,6})\}|U(?P<wide>[0-9A-Fa-f]{8})|x(?P<x>[0-9A-Fa-f]{2})|(?P<plain>[nrt\"'/]))"
+)
+_PLAIN = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def _unescaped(view: View) -> Iterator[View]:
+    """Yield the text with percent, HTML and backslash escapes undone in place."""
+    text = view.text
+    out: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    copied = 0
+    for match in _ESCAPE.finditer(text):
+        pieces = _pieces(match)
+        if not pieces:
+            continue
+        start = match.start()
+        out.append(text[copied:start])
+        starts.extend(range(copied, start))
+        ends.extend(range(copied + 1, start + 1))
+        for character, length in pieces:
+            out.append(character)
+            starts.append(start)
+            start += length
+            ends.append(start)
+        copied = match.end()
+    if copied:
+        out.append(text[copied:])
+        starts.extend(range(copied, len(text)))
+        ends.extend(range(copied + 1, len(text) + 1))
+        yield mapped("".join(out), *_runs(starts, ends), view)
+
+
+def _runs(starts: list[int], ends: list[int]) -> tuple[list[int], list[int]]:
+    """Let every character of an unbroken run of longer escapes stand for the whole run."""
+    index = 0
+    count = len(starts)
+    while index < count:
+        last = index
+        while last < count and ends[last] - starts[last] > 2:
+            last += 1
+        if last - index >= RUN // 4:
+            first, final = starts[index], ends[last - 1]
+            starts[index:last] = [first] * (last - index)
+            ends[index:last] = [final] * (last - index)
+        index = last + 1
+    return starts, ends
+
+
+def _pieces(match: re.Match[str]) -> list[tuple[str, int]]:
+    """Return (character, length of its escape) for one match, nothing where it is no escape after all."""
+    found = match.group()
+    if match["percent"]:
+        try:
+            decoded = bytes.fromhex(found.replace("%", "")).decode("utf-8")
+        except UnicodeDecodeError:
+            decoded = bytes.fromhex(found.replace("%", "")).decode("latin-1")
+            return [(character, 3) for character in decoded]
+        return [(character, 3 * len(character.encode())) for character in decoded]
+    if match["entity"]:
+        decoded = html.unescape(found)
+        return [] if decoded == found or not 0 < len(decoded) <= 2 else [(decoded[0], len(found))]
+    if match["plain"]:
+        return [(_PLAIN.get(match["plain"], match["plain"]), len(found))]
+    code = int(match["u"] or match["brace"] or match["wide"] or match["x"], 16)
+    return [(chr(code) if code <= 0x10FFFF else "\ufffd", len(found))]
+
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-]{4,}+(?:(?:\\n|\r?\n)[A-Za-z0-9+/_\-]{4,}+)*+={0,2}")
+_WRAP = re.compile(r"\\n|\r?\n")
+_PRINTED = re.compile(
+    rb"(?:[\x20-\x7e\t\r\n]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}){11,}"
+)
+
+
+def _base64(view: View) -> Iterator[View]:
+    """Yield what each base64 or base64url run says, from each of the four positions it may be glued at."""
+    for match in _BASE64.finditer(view.text):
+        run = match.group()
+        if len(run) < RUN or run.islower() or run.isdigit():
+            continue
+        compact = _WRAP.sub("", run).rstrip("=").replace("-", "+").replace("_", "/")
+        for skip in range(4):
+            part = compact[skip:]
+            part = part[: len(part) - (len(part) % 4 == 1)]
+            try:
+                data = base64.b64decode(part + "=" * (-len(part) % 4))
+            except (binascii.Error, ValueError):
+                continue
+            yield from _printed(data, view, match.start(), match.end())
+
+
+def _printed(data: bytes, view: View, start: int, end: int) -> Iterator[View]:
+    """Yield the readable stretches of decoded bytes, each standing for the whole run."""
+    if data.count(0) * 3 > len(data):
+        data = data.replace(b"\0", b"")
+    span = view.locate(start, end)
+    for stretch in _PRINTED.finditer(data):
+        yield View(stretch.group().decode("utf-8", "replace"), lambda _start, _end: span)
+
+
+_HEX = re.compile(
+    r"(?<![0-9A-Fa-f])(?:(?:[0-9A-Fa-f]{2}){8,}|(?:(?:0x)?[0-9A-Fa-f]{2}[ :,\-]{1,2}){7,}(?:0x)?[0-9A-Fa-f]{2})(?![0-9A-Fa-f])"
+)
+
+
+def _hex(view: View) -> Iterator[View]:
+    """Yield what each run of hexadecimal bytes says, bare or separated."""
+    for match in _HEX.finditer(view.text):
+        compact = re.sub(r"0x|[ :,\-]", "", match.group())
+        yield from _printed(bytes.fromhex(compact), view, match.start(), match.end())
+
+
+_SPACED = re.compile(r"(?<!\S)(?:\S[ \t\n\r]{1,3}){7,}\S(?!\S)")
+_GAP = re.compile(r"[ \t\n\r]+")
+
+
+def _despaced(view: View) -> Iterator[View]:
+    """Yield every run of single characters without the spaces between them."""
+    for match in _SPACED.finditer(view.text):
+        kept = [index for index in range(*match.span()) if not view.text[index].isspace()]
+        text = "".join(view.text[index] for index in kept)
+        yield mapped(text, kept, [index + 1 for index in kept], view)
+
+
+_BREAK = re.compile(r"(?<=[0-9A-Za-z@._+/=\-])(?:=?\r?\n)(?=[0-9A-Za-z@._+/=\-])")
+
+
+def _unwrapped(view: View) -> Iterator[View]:
+    """Yield the text around each line break inside something, without the break."""
+    text = view.text
+    breaks = list(_BREAK.finditer(text))
+    if not breaks:
+        return
+    kept: list[int] = []
+    last = 0
+    for match in breaks:
+        kept.extend(range(last, match.start()))
+        last = match.end()
+    kept.extend(range(last, len(text)))
+    joined = "".join(text[index] for index in kept)
+    yield mapped(joined, kept, [index + 1 for index in kept], view)
+
+
+_ALIKE = str.maketrans("OoIl|SBZЗзбЧЅ", "0011158233645")
+_MIXED = re.compile(r"[0-9OoIl|SBZЗзбЧЅ](?:[ .\-]?[0-9OoIl|SBZЗзбЧЅ]){8,}")
+
+
+def _lookalikes(view: View) -> Iterator[View]:
+    """Yield every run of digits and letters that look like digits, as digits."""
+    for match in _MIXED.finditer(view.text):
+        found = match.group()
+        digits = sum(character in "0123456789" for character in found)
+        letters = sum(character.isalpha() or character == "|" for character in found)
+        if letters and digits >= 2 * letters and digits >= 6:
+            start = match.start()
+            positions = range(start, match.end())
+            yield mapped(found.translate(_ALIKE), positions, range(start + 1, match.end() + 1), view)
+
+
+_TAGS = re.compile("[\U000e0020-\U000e007e]{6,}")
+
+
+def tags(view: View) -> Iterator[View]:
+    """Yield what runs of Unicode tag characters spell; folding makes them vanish."""
+    for match in _TAGS.finditer(view.text):
+        start = match.start()
+        text = "".join(chr(ord(character) - 0xE0000) for character in match.group())
+        yield mapped(text, range(start, match.end()), range(start + 1, match.end() + 1), view)
+
+
+_DIGIT_TYPES = frozenset({"CREDIT_CARD", "US_SSN", "IN_AADHAAR", "PL_PESEL", "DE_TAX_ID", "UK_NHS"})
+_UNSPLIT = frozenset(
+    {"EMAIL_ADDRESS", "IBAN_CODE", "JWT", "API_KEY", "ES_NIF", "IT_FISCAL_CODE", "IP_ADDRESS", "MAC_ADDRESS", "URL_CREDENTIALS",
+     "CREDIT_CARD", "US_SSN", "IN_AADHAAR", "PL_PESEL", "DE_TAX_ID", "UK_NHS", "DATE_OF_BIRTH"}
+)  # fmt: skip
+
+READINGS: tuple[Reading, ...] = (
+    Reading("escapes", (r"%[0-9A-Fa-f]{2}", r"&#?[0-9A-Za-z]{2,8}", r"\\[uUxnrt\"'/]"), _unescaped),
+    Reading("base64", (r"[A-Za-z0-9+/_\-]{16}", r"[A-Za-z0-9+/_\-]{4}\n[A-Za-z0-9+/_\-]{12}"), _base64),
+    Reading("hex", (r"[0-9A-Fa-f]{16}", r"(?:[0-9A-Fa-f]{2}[ :,\-]{1,2}(?:0x)?){7}[0-9A-Fa-f]{2}"), _hex),
+    Reading("spaced", (r"\s\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S\s", r"^\S[ \t]\S[ \t]\S[ \t]\S[ \t]\S[ \t]\S\s"), _despaced),
+    Reading("wrapped", (r"[0-9A-Za-z@._+/=\-]\r?\n[0-9A-Za-z@._+/=\-]",), _unwrapped, decodes=False, types=_UNSPLIT),
+    Reading("alike", (r"[0-9][ .\-]?[OoIl|SBZЗзбЧЅ][ .\-]?[0-9OoIl|SBZ]", r"[0-9]{2}[ .\-]?[OoIl|SBZЗзбЧЅ]"), _lookalikes, types=_DIGIT_TYPES),
+)  # fmt: skip

@@ -1,0 +1,158 @@
+"""The detector: which sensitive data a text holds, and where."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+
+from rankgate.detect.cache import Cache
+from rankgate.detect.decode import READINGS, Reading, tags
+from rankgate.detect.finding import Finding, union
+from rankgate.detect.gate import Gate
+from rankgate.detect.numbers import in_number
+from rankgate.detect.recognizer import LONGEST, Recognizer
+from rankgate.detect.registry import RULES, recognizers
+from rankgate.detect.tokens import own_spans
+from rankgate.detect.view import View, folded, plain
+from rankgate.errors import GateError, Reason, SettingsError
+
+__all__ = ["Detector"]
+
+_WINDOW = 4096
+_LEAD = 64
+_OVERLAP = _LEAD + LONGEST + 64
+_LEVELS = 2
+# The shortest value of any type: "a@b.co", "::1" being too short to be anybody's.
+_SHORTEST = 6
+
+
+class Detector:
+    """Finds data of the configured types in texts, object keys and numbers.
+
+    `types` are the profile's; what is found of other types is dropped before overlaps are merged, so a plan that
+    masks fewer types needs a detector of its own. Building one checks that every recogniser works: SettingsError
+    for a type or region nobody knows, GateError(DETECTOR_UNAVAILABLE) for a recogniser that finds nothing.
+    Methods raise GateError(DETECTOR_UNAVAILABLE) and nothing else, whatever the text. Safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        types: Iterable[str],
+        *,
+        phone_regions: Sequence[str],
+        cache_bytes: int,
+        extra: Sequence[Recognizer] = (),
+    ) -> None:
+        self.types = frozenset(types)
+        known = (*recognizers(phone_regions), *extra)
+        unknown = sorted(self.types - {name for recognizer in known for name in recognizer.types})
+        if unknown:
+            raise SettingsError(f"masking.profiles.types names {', '.join(unknown)}, which no recogniser finds")
+        self._recognizers = tuple(one for one in known if self.types.intersection(one.types))
+        names = ",".join((*sorted(self.types), "/", *phone_regions))
+        self.revision = f"{RULES}-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
+        self._cache = Cache(cache_bytes)
+        count = len(self._recognizers)
+        self._readings = dict(enumerate(READINGS, start=count))
+        triggers = [one.triggers for one in self._recognizers] + [one.triggers for one in READINGS]
+        self._gate = Gate(
+            dict(enumerate(triggers)),
+            at=[index for index, one in enumerate(self._recognizers) if "EMAIL_ADDRESS" in one.types],
+            digits=[index for index, one in enumerate(self._recognizers) if "CREDIT_CARD" in one.types],
+        )
+        self.self_test()
+
+    def detect(self, text: str, *, cache: str = "") -> tuple[Finding, ...]:
+        """Return what `text` holds, sorted by start and free of overlaps.
+
+        `cache` names the partition (the tenant) whose earlier results may be used; without one nothing is kept.
+        """
+        if not cache:
+            return self._detect(text)
+        found = self._cache.get(cache, text)
+        if found is None:
+            found = self._detect(text)
+            self._cache.put(cache, text, found)
+        return found
+
+    def detect_key(self, key: str) -> tuple[Finding, ...]:
+        """Return what the object key `key` holds."""
+        return self._detect(key)
+
+    def detect_number(self, literal: str, key: str) -> tuple[Finding, ...]:
+        """Return what the JSON number written as `literal` under the object key `key` may be."""
+        try:
+            return union(finding for finding in in_number(literal, key) if finding.type in self.types)
+        except Exception as error:  # noqa: BLE001  whatever breaks, nothing passes uninspected
+            raise GateError(Reason.DETECTOR_UNAVAILABLE, type(error).__name__) from None
+
+    def self_test(self) -> None:
+        """Find every recogniser's positives, or raise GateError(DETECTOR_UNAVAILABLE) naming the type."""
+        for index, recognizer in enumerate(self._recognizers):
+            for name, text in recognizer.positives:
+                if name not in self.types:
+                    continue
+                if index not in self._gate.fired(text) or all(one.type != name for one in recognizer.find(text)):
+                    raise GateError(Reason.DETECTOR_UNAVAILABLE, f"self-test: the recogniser of {name} finds nothing")
+
+    def _detect(self, text: str) -> tuple[Finding, ...]:
+        if len(text) < _SHORTEST:
+            return ()
+        try:
+            found = union(self._scan(plain(text), _LEVELS, None))
+            return _without_own(text, found) if found else found
+        except GateError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever breaks, nothing passes uninspected
+            raise GateError(Reason.DETECTOR_UNAVAILABLE, type(error).__name__) from None
+
+    def _scan(self, source: View, levels: int, only: frozenset[str] | None) -> Iterator[Finding]:
+        """Yield what `source` and its readings hold, as spans of the original."""
+        view = source
+        if not (source.text.isascii() and source.text.isprintable()):
+            view = folded(source)
+            if levels:
+                for reading in tags(source):
+                    yield from self._scan(reading, 0, only)
+        fired: set[int] = set()
+        for finding in self._find(view.text, fired):
+            if finding.type in self.types and (only is None or finding.type in only):
+                start, end = view.locate(finding.start, finding.end)
+                yield Finding(finding.type, start, end, finding.score)
+        for index in sorted(fired & self._readings.keys()):
+            yield from self._read(self._readings[index], view, levels, only)
+
+    def _read(self, reading: Reading, view: View, levels: int, only: frozenset[str] | None) -> Iterator[Finding]:
+        if levels == 0:
+            return
+        allowed = reading.types if only is None else only if reading.types is None else only & reading.types
+        for again in reading.read(view):
+            if len(again.text) >= _SHORTEST:
+                yield from self._scan(again, levels - 1, allowed)
+
+    def _find(self, text: str, fired: set[int]) -> Iterator[Finding]:
+        """Yield findings in one folded text, window by window; adds what fired anywhere to `fired`."""
+        size = len(text)
+        for start in range(0, max(size - _OVERLAP, 1), _WINDOW):
+            window = text if size <= _WINDOW + _OVERLAP else text[start : start + _WINDOW + _OVERLAP]
+            here = self._gate.fired(window)
+            fired |= here
+            last = start + len(window) == size
+            for index in here:
+                if index >= len(self._recognizers) or self._recognizers[index].long:
+                    continue
+                for one in self._recognizers[index].find(window):
+                    # Seen whole, and with the words before it, in exactly one of two neighbouring windows.
+                    if (start == 0 or one.start >= _LEAD) and (last or one.end < len(window)):
+                        yield Finding(one.type, one.start + start, one.end + start, one.score)
+        for index in sorted(fired):
+            if index < len(self._recognizers) and self._recognizers[index].long:
+                yield from self._recognizers[index].find(text)
+
+
+def _without_own(text: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Drop findings that lie within something masking wrote."""
+    own = own_spans(text)
+    if not own:
+        return findings
+    return tuple(one for one in findings if not any(start <= one.start and one.end <= end for start, end in own))

@@ -1,0 +1,227 @@
+"""Phone numbers: international ones anywhere, national ones where their grouping or a word near them says so.
+
+phonenumbers decides what a number may be in a region; this module decides which digits are worth asking about,
+and asks at most _QUESTIONS times a text. Beyond that a candidate's shape alone is believed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import phonenumbers
+from phonenumbers import PhoneMetadata, PhoneNumber
+
+from rankgate.detect.context import PHONE, SERIAL, near
+from rankgate.detect.finding import Finding
+from rankgate.errors import SettingsError
+
+__all__ = ["Phones", "e164"]
+
+_QUESTIONS = 400
+_GAP = r"[ \t\n\r().\-/]{0,3}"
+_INTERNATIONAL = re.compile(rf"(?<!\d)(?:\+|00(?=[1-9])|011(?=[ \-][1-9])){_GAP}\d(?:{_GAP}\d){{6,14}}")
+_NATIONAL = re.compile(r"(?<![\d+])\(?\d(?:[ \t\n\r().\-/]{0,3}\d){6,13}(?!\d)")
+_GROUP = re.compile(r"\d+")
+_EXTENSION = re.compile(r"\s{0,2}(?:x|ext\.?|extension|#)\s{0,2}\d{1,6}(?!\d)", re.IGNORECASE)
+_DATE = re.compile(r"(?:(?:19|20)\d\d[\-/.](?:0?[1-9]|1[0-2])[\-/.]\d|\d{1,2}[\-/.]\d{1,2}[\-/.](?:19|20)\d\d)")
+_GLUED = re.compile(r"[A-Za-z0-9_@#$€£%.,:=/\\\-*]$")
+_LETTERS_GLUED = re.compile(r"(?:tel|phone|mobile|cell|fax|call|whatsapp)[:=.\-]?$", re.IGNORECASE)
+_NANP = re.compile(r"(?:1[ .\-])?(?:\(\d{3}\)[ \-]{0,2}|\d{3}[ .\-/])\d{3}[ .\-]?\d{4}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    name: str
+    code: int
+    trunk: str
+
+
+def _region(name: str) -> _Region:
+    metadata = PhoneMetadata.metadata_for_region(name, None)
+    if metadata is None:
+        raise SettingsError(f"masking.phone_regions names {name}, which is no region; use two-letter ISO 3166 codes")
+    return _Region(name, metadata.country_code or 0, metadata.national_prefix or "")
+
+
+class Phones:
+    """The recogniser of phone numbers, with the regions whose national form is read."""
+
+    types = ("PHONE_NUMBER",)
+    triggers = (r"\d(?:[ \t\r\n().\-/]{0,3}\d){6}",)
+    long = False
+
+    def __init__(self, regions: Sequence[str]) -> None:
+        self._regions = tuple(_region(name) for name in regions)
+        self._nanp = any(region.code == 1 for region in self._regions)
+        self.positives = (("PHONE_NUMBER", "call +44 20 7946 0958 now"), ("PHONE_NUMBER", "tel. +12025550123")) + (
+            (("PHONE_NUMBER", "(202) 555-0123"),) if self._nanp else ()
+        )
+
+    def find(self, text: str) -> Iterator[Finding]:
+        """Yield every number, with its extension."""
+        budget = [_QUESTIONS]
+        taken = 0
+        if "+" in text or "00" in text or "011" in text:
+            for match in _INTERNATIONAL.finditer(text):
+                end = _international_end(text, match, budget)
+                if end is not None:
+                    yield Finding("PHONE_NUMBER", match.start(), _with_extension(text, end), 0.95)
+        for match in _NATIONAL.finditer(text):
+            if match.start() < taken:
+                continue
+            span = self._national(text, match, budget)
+            if span is not None:
+                taken = _with_extension(text, span[1])
+                yield Finding("PHONE_NUMBER", span[0], taken, 0.8)
+
+    def _national(self, text: str, match: re.Match[str], budget: list[int]) -> tuple[int, int] | None:
+        """Return the span of a national number that begins at `match`, or None."""
+        start = match.start()
+        left = text[max(0, start - 12) : start]
+        if _GLUED.search(left) and not _LETTERS_GLUED.search(left):
+            return None
+        if _DATE.match(text, start) or _counted(text, match):
+            return None
+        said = near(PHONE, text, start, match.end())
+        if not said and near(SERIAL, text, start, match.end(), after=0):
+            return None
+        if self._nanp:
+            nanp = _NANP.match(text, start)
+            if (
+                nanp is not None
+                and not text[nanp.end() : nanp.end() + 1].isdigit()
+                and _is_nanp(nanp.group(), said=said)
+            ):
+                return nanp.span()
+        groups = [group.span() for group in _GROUP.finditer(text, start, match.end())]
+        for count in range(len(groups), 0, -1):
+            chosen = groups[:count]
+            if self._plausible(text, chosen, budget, said=said):
+                return start, chosen[-1][1]
+        return None
+
+    def _plausible(self, text: str, groups: Sequence[tuple[int, int]], budget: list[int], *, said: bool) -> bool:
+        digits = "".join(text[low:high] for low, high in groups)
+        if not 7 <= len(digits) <= 12 or len(set(digits)) < 3:
+            return False
+        shape = tuple(high - low for low, high in groups)
+        if len(shape) > 6 or shape[-1] < 2 or (len(shape) > 1 and max(shape) > 8):
+            return False
+        if said and shape in {(3, 4), (7,)} and digits[0] in "23456789" and self._nanp:
+            return True
+        for region in self._regions:
+            national = digits
+            if region.trunk and digits.startswith(region.trunk):
+                national = digits[len(region.trunk) :]
+            elif region.trunk == "0" and not (region.name == "IN" and len(digits) == 10):
+                continue
+            if not (said or _telling(shape, digits, region)):
+                continue
+            if _is_valid(region.code, national, digits, budget):
+                return True
+        return False
+
+
+def _counted(text: str, match: re.Match[str]) -> bool:
+    """Return whether a unit, a currency or a decimal part says that the digits are an amount."""
+    return (
+        re.match(
+            r",\d|\.\d|[%€$£]|\s?(?:USD|EUR|GBP|INR|kg|km|ms|MB|GB|units|tokens)\b", text[match.end() : match.end() + 8]
+        )
+        is not None
+    )
+
+
+def _telling(shape: tuple[int, ...], digits: str, region: _Region) -> bool:
+    """Return whether the grouping alone, without a word near it, reads as a phone number of `region`."""
+    if region.trunk == "0" and digits.startswith("0"):
+        if len(shape) == 1:
+            return len(digits) in {10, 11} and not digits.startswith("00")
+        return len(digits) >= 9 and not (shape[0] == 1 and len(shape) < 5) and shape != (5, 4)
+    if region.name == "IN":
+        return shape in {(5, 5), (4, 3, 3), (4, 6)} and digits[0] in "6789"
+    if region.name == "IT":
+        return (len(shape) >= 2 and digits[0] == "0" and shape[0] <= 4) or (
+            digits[0] == "3" and shape in {(3, 7), (3, 3, 4), (3, 2, 2, 3)}
+        )
+    if region.code == 1:
+        return False
+    return len(digits) == 9 and shape in {(3, 2, 2, 2), (2, 3, 2, 2), (2, 2, 2, 3)}
+
+
+def _is_nanp(written: str, *, said: bool) -> bool:
+    digits = re.sub(r"\D", "", written)[-10:]
+    if len(set(digits)) < 3:
+        return False
+    return said or digits[0] in "23456789"
+
+
+def _is_valid(code: int, national: str, written: str, budget: list[int]) -> bool:
+    if not national.strip("0"):
+        return False
+    budget[0] -= 1
+    if budget[0] < 0:
+        return True
+    number = PhoneNumber(country_code=code, national_number=int(national))
+    if code == 39 and written.startswith("0"):
+        number = PhoneNumber(country_code=code, national_number=int(written), italian_leading_zero=True)
+    return bool(phonenumbers.is_valid_number(number))
+
+
+def _international_end(text: str, match: re.Match[str], budget: list[int]) -> int | None:
+    """Return where the international number that begins at `match` ends: the longest valid cut at a group."""
+    groups = [group.span() for group in _GROUP.finditer(text, *match.span())]
+    possible: int | None = None
+    plus = match.group().startswith("+")
+    skipped = 0 if plus else 3 if match.group().startswith("011") else 2
+    marked = plus or near(PHONE, text, match.start(), match.end())
+    for count in range(len(groups), 0, -1):
+        chosen = groups[:count]
+        digits = "".join(text[low:high] for low, high in chosen)[skipped:]
+        if not 8 <= len(digits) <= 15:
+            continue
+        budget[0] -= 1
+        verdict = _judge(digits.replace("(0)", "")) if budget[0] >= 0 else (True, True)
+        if verdict[0]:
+            return chosen[-1][1]
+        if verdict[1] and possible is None and (count > 1 or marked) and plus:
+            possible = chosen[-1][1]
+    grouped = len(groups) > 1 or near(PHONE, text, match.start(), match.end())
+    return possible if grouped else None
+
+
+def _judge(digits: str) -> tuple[bool, bool]:
+    """Return whether `+digits` is a valid number, and whether its length is possible."""
+    try:
+        number = phonenumbers.parse("+" + digits)
+    except phonenumbers.NumberParseException:
+        return False, False
+    return bool(phonenumbers.is_valid_number(number)), bool(phonenumbers.is_possible_number(number))
+
+
+def _with_extension(text: str, end: int) -> int:
+    extension = _EXTENSION.match(text, end)
+    return end if extension is None else extension.end()
+
+
+def e164(text: str, regions: Sequence[str] = ()) -> str | None:
+    """Return a number in E.164 form with `;ext=` where it has one, None where no region of `regions` knows it."""
+    number, _, extension = (
+        text.lower().replace("extension", "x").replace("ext.", "x").replace("ext", "x").partition("x")
+    )
+    digits = re.sub(r"\D", "", number.replace("(0)", ""))
+    tail = f";ext={extension.strip()}" if extension.strip() else ""
+    for prefix in ("+", "00", "011"):
+        if number.strip().startswith(prefix):
+            rest = digits.removeprefix(prefix)
+            return f"+{rest}{tail}" if 7 <= len(rest) <= 15 else None
+    for name in regions:
+        try:
+            parsed = phonenumbers.parse(digits, name)
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(parsed):
+            return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164) + tail
+    return None

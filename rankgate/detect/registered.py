@@ -1,0 +1,97 @@
+"""Identifiers of letters and digits with a check: IBAN, the Italian fiscal code, Spanish NIF and NIE."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from stdnum import iban
+from stdnum.es import dni, nie
+from stdnum.it import codicefiscale
+
+from rankgate.detect.finding import Finding
+from rankgate.detect.recognizer import Rule
+
+__all__ = ["FISCAL_CODE", "NIF", "Ibans", "is_iban"]
+
+# ISO 13616 registry: characters of an IBAN by country.
+_LENGTHS = {
+    code: int(length)
+    for length, codes in {
+        "15": "NO", "16": "BE", "18": "DK FI FK FO GL NL SD", "19": "MK SI", "20": "AT BA EE KZ LT LU MN XK",
+        "21": "CH HR LI LV", "22": "BG BH CR DE GB GE IE ME RS VA", "23": "AE GI IL IQ OM SO TL",
+        "24": "AD CZ ES MD PK RO SA SE SK TN VG", "25": "LY PT ST", "26": "IS TR", "27": "BI DJ FR GR IT MC MR SM",
+        "28": "AL AZ BY CY DO GT HU LB NI PL SV", "29": "BR EG PS QA UA", "30": "JO KW MU YE", "31": "MT SC",
+        "32": "LC", "33": "RU",
+    }.items()
+    for code in codes.split()
+}  # fmt: skip
+_START = re.compile(rf"(?={'(' + '|'.join(sorted(_LENGTHS)) + ')'}[ \-]?[0-9][ \-]?[0-9])", re.IGNORECASE)
+_BODY = re.compile(r"[0-9A-Za-z](?:[ \t\r\n.\-_]{0,2}[0-9A-Za-z]){14,33}")
+_VALUES = {character: str(value) for value, character in enumerate("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")}
+
+
+def is_iban(compact: str) -> bool:
+    """Return whether `compact`, upper case without separators, is an IBAN (ISO 7064 mod 97-10, then structure)."""
+    if len(compact) != _LENGTHS.get(compact[:2], 0) or not compact[2:4].isdigit():
+        return False
+    number = "".join(_VALUES[character] for character in compact[4:] + compact[:4])
+    return int(number) % 97 == 1 and bool(iban.is_valid(compact, check_country=False))
+
+
+class Ibans:
+    """The recogniser of IBANs, glued or in groups; what follows the number is left alone."""
+
+    types = ("IBAN_CODE",)
+    triggers = (r"(?i)[A-Z]{2}[ \-]?[0-9][ \-]?[0-9](?:[ \t\r\n.\-_]{0,2}[0-9A-Z]){11}",)
+    long = False
+    positives = (("IBAN_CODE", "DE89 3704 0044 0532 0130 00"), ("IBAN_CODE", "ibanGB82WEST12345698765432"))
+
+    def find(self, text: str) -> Iterator[Finding]:
+        """Yield every IBAN; tried at each country code followed by two digits."""
+        for start in _START.finditer(text):
+            body = _BODY.match(text, start.start())
+            if body is None:
+                continue
+            length = _LENGTHS[start.group(1).upper()]
+            kept = [index for index in range(*body.span()) if text[index].isalnum()][:length]
+            if len(kept) == length and is_iban("".join(text[index] for index in kept).upper()):
+                yield Finding("IBAN_CODE", kept[0], kept[-1] + 1, 1.0)
+
+
+def _fiscal(match: re.Match[str]) -> tuple[int, int] | None:
+    compact = re.sub(r"[^0-9A-Za-z]", "", match.group())
+    return match.span() if codicefiscale.is_valid(compact) else None
+
+
+FISCAL_CODE = Rule(
+    "IT_FISCAL_CODE",
+    (r"(?i)[A-Z]{3}[ \n]?[A-Z]{3}[ \n]?[0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{2}",),
+    re.compile(
+        r"(?<![0-9])(?<![A-Za-z]{3})[A-Z]{3}[ \n]?[A-Z]{3}[ \n]?[0-9LMNPQRSTUV]{2}[ABCDEHLMPRST][0-9LMNPQRSTUV]{2}"
+        r"[ \n]?[A-Z][0-9LMNPQRSTUV]{3}[ \n]?[A-Z](?![0-9])",
+        re.IGNORECASE,
+    ),
+    ("RCCMNL83S18D969H",),
+    _fiscal,
+    1.0,
+)
+
+
+def _nif(match: re.Match[str]) -> tuple[int, int] | None:
+    compact = re.sub(r"[^0-9A-Za-z]", "", match.group()).upper()
+    valid = nie.is_valid(compact) if compact[0] in "XYZ" else dni.is_valid(compact)
+    return match.span() if valid and compact[:8] != "00000000" else None
+
+
+NIF = Rule(
+    "ES_NIF",
+    (r"(?i)[0-9XYZ][ \-]?[0-9.]{7,9}[ \-\n]?[A-Z]",),
+    re.compile(
+        r"(?<![0-9.\-])(?:[XYZ][ \-]?[0-9]{7}|[0-9]{8}|[0-9]{2}\.[0-9]{3}\.[0-9]{3})[ \-\n]?[A-Z](?![0-9A-Za-z])",
+        re.IGNORECASE,
+    ),
+    ("12345678Z", "X-1234567-L"),
+    _nif,
+    0.95,
+)
