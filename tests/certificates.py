@@ -36,6 +36,7 @@ class Identity:
 
 def identity(directory: Path, *names: str) -> Identity:
     """Write a certificate for DNS names and addresses, valid for an hour, and its key."""
+    directory.mkdir(exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.datetime.now(datetime.UTC)

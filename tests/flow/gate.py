@@ -1,14 +1,15 @@
 """A whole gate for tests: real Envoy, filters, Valkey, a development issuer and a reranker that records.
 
-    async with Gate({"limits": {"documents": 3}}) as gate:
-        status, headers, body = await gate.post("/v2/rerank", {"query": "a", "documents": ["b"]})
-        gate.upstream.requests[0].json
-        await gate.events()
+async with Gate({"limits": {"documents": 3}}) as gate:
+    status, headers, body = await gate.post("/v2/rerank", {"query": "a", "documents": ["b"]})
+    gate.upstream.requests[0].json
+    await gate.events()
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import secrets
 import shutil
@@ -105,7 +106,11 @@ class Gate:
             await self.issuer.start()
             self._write_settings()
             self._stack = Stack(
-                self.directory / "gate.toml", self.directory / "run", filters=self._filters, flush_ms=20, **self._options
+                self.directory / "gate.toml",
+                self.directory / "run",
+                filters=self._filters,
+                flush_ms=20,
+                **self._options,
             )
             await self._stack.start()
             connector = aiohttp.TCPConnector(ssl=self._tls or True)
@@ -143,14 +148,20 @@ class Gate:
         return await self.request("POST", path, body, headers, token=token)
 
     async def request(
-        self, method: str, path: str, body: Any = b"", headers: Mapping[str, str] | None = None, *, token: str | None = ""
+        self,
+        method: str,
+        path: str,
+        body: Any = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        token: str | None = "",
     ) -> Answer:
         """Send one call with any method."""
         assert self._http is not None
         sent = {"content-type": "application/json"}
         if token is not None:
             sent["authorization"] = f"Bearer {token or self.token()}"
-        data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+        data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode())
         timeout = aiohttp.ClientTimeout(total=30)
         async with self._http.request(
             method, f"{self.url}{path}", data=data, headers={**sent, **(headers or {})}, timeout=timeout
@@ -207,6 +218,13 @@ class Gate:
         """Return one of Envoy's counters or gauges; 0 where it was never touched."""
         text = await admin(self.stack.admin_socket, f"/stats?filter=^{name}$")
         return int(text.rsplit(":", 1)[1]) if ":" in text else 0
+
+    async def settled(self, *, within_s: float = 10.0) -> None:
+        """Wait until Envoy has no request open."""
+        deadline = time.monotonic() + within_s
+        while active := await self.counter("http.ingress.downstream_rq_active"):
+            assert time.monotonic() < deadline, f"{active} requests are still open"
+            await asyncio.sleep(0.02)
 
     def logs(self) -> str:
         """Return the text of every log of every part, Envoy's access log included."""

@@ -50,12 +50,15 @@ class Trivial:
         response = authz.CheckResponse()
         response.dynamic_metadata.update({"rankgate": {"decision_id": f"id-{http.id}", "subject": "hidden-subject"}})
         names = {name for name, _ in headers}
+        await asyncio.sleep(float(dict(headers).get("x-trivial-delay", 0)))
         if "x-trivial-deny" in names:
             response.status.code = 7
             response.denied_response.status.code = 403
             response.denied_response.body = DENIAL.decode()
             header = response.denied_response.headers.add().header
             header.key, header.value = "content-type", "application/json"
+            receipt = response.denied_response.headers.add().header
+            receipt.key, receipt.value = "x-rankgate-decision-id", f"id-{http.id}"
             return response
         response.status.code = 0
         removed = sorted(name for name in names if not name.startswith((":", "content-")) and name != "x-request-id")
@@ -109,7 +112,9 @@ async def main() -> None:
         method = grpc.stream_stream_rpc_method_handler(
             service.process, proc.ProcessingRequest.FromString, proc.ProcessingResponse.SerializeToString
         )
-        handler = grpc.method_handlers_generic_handler("envoy.service.ext_proc.v3.ExternalProcessor", {"Process": method})
+        handler = grpc.method_handlers_generic_handler(
+            "envoy.service.ext_proc.v3.ExternalProcessor", {"Process": method}
+        )
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.grpc_message_bytes)])
     server.add_generic_rpc_handlers([handler])
     server.add_insecure_port(f"unix:{settings.sockets.directory}/{arguments.role}-{arguments.slot}.sock")

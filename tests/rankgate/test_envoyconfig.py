@@ -151,7 +151,9 @@ def test_a_retry_is_never_shorter_than_the_call_it_repeats() -> None:
     config = bootstrap(settings(limits={"check_timeout_s": 90.0}, upstream={"url": "http://a", "timeout_s": 120.0}))
     service = http_filter(config, AUTHZ)["grpc_service"]
     assert seconds(service["timeout"]) == 90.0
-    policies = [service["retry_policy"]] + [r["route"]["retry_policy"] for r in routes(config) if "route" in r]
+    stream = http_filter(config, PROC)["grpc_service"]["retry_policy"]
+    policies = [service["retry_policy"], stream]
+    policies += [route["route"]["retry_policy"] for route in routes(config) if "route" in route]
     limits = [90.0] + [120.0] * (len(policies) - 1)
     for policy, limit in zip(policies, limits, strict=True):
         assert policy["retry_on"] == "connect-failure"
@@ -173,8 +175,21 @@ def test_what_ext_proc_need_not_know_is_withheld_the_credential_header_included(
     assert {pattern["exact"] for pattern in patterns} >= {
         "authorization", "cookie", "proxy-authorization", "set-cookie", "api-key",
     }  # fmt: skip
-    removed = http_filter(config, "envoy.filters.http.header_mutation")["mutations"]["response_mutations"]
-    assert {item["remove"] for item in removed if "remove" in item} == {pattern["exact"] for pattern in patterns}
+    (host,) = manager(config)["route_config"]["virtual_hosts"]
+    assert {pattern["exact"] for pattern in patterns} <= set(host["response_headers_to_remove"])
+
+
+def test_scenario_49_ext_proc_is_on_for_every_route_and_off_only_where_there_is_none() -> None:
+    config = bootstrap()
+    (host,) = manager(config)["route_config"]["virtual_hosts"]
+    assert host["domains"] == ["*"]
+    (item,) = (item for item in manager(config)["http_filters"] if item["name"] == PROC)
+    assert item["disabled"] is True
+    (override,) = host["typed_per_filter_config"].items()
+    assert override[0] == PROC
+    # Empty: an override of the processing mode would replace it whole, and a body would pass unread.
+    assert {key: value for key, value in override[1].items() if key != "@type"} == {"overrides": {}}
+    assert not any(item.get("disabled") for item in manager(config)["http_filters"] if item["name"] != PROC)
 
 
 def test_the_handoff_is_all_that_ext_proc_is_given_of_the_metadata() -> None:
