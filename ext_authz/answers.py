@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from rankgate.masking import Keys, keyed_digest
-
 from ext_authz.case import Case
+from ext_authz.gate import Gate
 from ext_authz.surface import unlisted_headers
 from rankgate import dialects
 from rankgate.decision import Allow, Deny
-from rankgate.detect import Detector
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff
+from rankgate.masking import keyed_digest
 
 __all__ = ["RECEIPT", "allow", "denied_by_policy", "deny", "nothing_left"]
 
@@ -19,7 +18,7 @@ RECEIPT = "x-rankgate-decision-id"
 CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
-def allow(case: Case, keys: Keys, detector: Detector) -> Allow:
+def allow(case: Case, gate: Gate) -> Allow:
     """Return the answer that lets the call pass, with everything ext_proc must do to it."""
     principal, request, route, dialect = case.principal, case.request, case.route, case.dialect
     masks, ruling, lease = case.masks, case.ruling, case.lease
@@ -33,13 +32,13 @@ def allow(case: Case, keys: Keys, detector: Detector) -> Allow:
         route=route.name,
         dialect=request.dialect,
         dialect_revision=request.revision,
-        body_digest=keyed_digest(keys.digest(principal.tenant), case.http.body),
+        body_digest=keyed_digest(gate.keys.digest(principal.tenant), case.http.body),
         body_length=len(case.http.body),
         text_count=len(request.texts),
         document_count=request.document_count,
         request_plan=masks.request.to_text(),
         response_plan=masks.response.to_text(),
-        drop_mode=dialect.drop_mode(route.drop_mode, request.top_n, len(case.kept)),
+        drop_mode=dialect.drop_mode(route.drop_mode, request.top_n, request.document_count),
         kept=None if len(case.kept) == request.document_count else case.kept,
         top_n=request.top_n,
         spans=tuple((o, f.start, f.end, f.type) for o, found in sorted(case.findings.items()) for f in found),
@@ -50,7 +49,7 @@ def allow(case: Case, keys: Keys, detector: Detector) -> Allow:
     # overwritten, so nothing of it gets through.
     set_headers = (*ruling.headers, ("accept-encoding", "identity"), (RECEIPT, case.decision_id))
     kept_names = {name for name, _ in set_headers} | ({lease.header} if lease else set())
-    unlisted = unlisted_headers(case.http, route, detector, principal.tenant)
+    unlisted = unlisted_headers(case.http, route, gate.detector, principal.tenant)
     return Allow(
         decision_id=case.decision_id,
         handoff=handoff,
@@ -100,7 +99,7 @@ def nothing_left(case: Case) -> Deny:
     """Return the answer to a call all of whose documents were dropped; the reranker is not asked."""
     if not (case.ruling and case.request and case.dialect and case.route) or case.ruling.on_empty == "deny":
         raise GateError(Reason.NO_DOCUMENTS_LEFT)
-    mode = case.dialect.drop_mode(case.route.drop_mode, case.request.top_n, 0)
+    mode = case.dialect.drop_mode(case.route.drop_mode, case.request.top_n, case.request.document_count)
     body = case.dialect.empty_answer(case.request, mode)
     headers = (("content-type", "application/json"), (RECEIPT, case.decision_id))
     return Deny(case.decision_id, Reason.NO_DOCUMENTS_LEFT, 200, headers, body)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rankgate.masking import Plan
-
 from rankgate.credentials import Lease
 from rankgate.detect import Finding
 from rankgate.dialects import Dialect
 from rankgate.identity import Principal
 from rankgate.jsontext import JsonText
+from rankgate.masking import Plan
 from rankgate.policy import Ruling
 from rankgate.request import HttpRequest, RerankRequest
 from rankgate.settings import RouteSettings

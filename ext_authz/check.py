@@ -17,29 +17,27 @@ Nothing is allowed before its record is durable; whatever goes wrong on the way 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
-
-from rankgate.masking import Keys, Masker, Plan, is_tighter_or_equal, keyed_digest, tighten
+from collections.abc import Mapping
+from dataclasses import replace
 
 from ext_authz.answers import allow, denied_by_policy, deny, nothing_left
 from ext_authz.case import Case, Masks
+from ext_authz.gate import Gate
 from ext_authz.record import decision_event
 from ext_authz.surface import admit
 from rankgate import dialects, jsontext
-from rankgate.audit import AuditLog
-from rankgate.credentials import Broker, Grant
+from rankgate.bearer import bearer
+from rankgate.credentials import Grant
 from rankgate.decision import Decision
-from rankgate.detect import Detector
 from rankgate.errors import GateError, Reason
-from rankgate.identity import Principal, bearer
-from rankgate.policy import PolicyEngine, Ruling, build_question, encode_question, parse_ruling
+from rankgate.identity import Principal
+from rankgate.masking import Plan, is_tighter_or_equal, keyed_digest, tighten
+from rankgate.policy import Ruling, build_question, encode_question, parse_ruling
 from rankgate.request import HttpRequest
 from rankgate.rewrite import detect_request, unmaskable
-from rankgate.settings import RouteSettings, Settings
+from rankgate.settings import RouteSettings
 
-__all__ = ["Gate", "Processor", "Verifier", "check"]
+__all__ = ["check"]
 
 # Longer bodies are parsed and searched in a thread, so that none delays a small one.
 INLINE_BYTES = 65_536
@@ -47,39 +45,6 @@ INLINE_BYTES = 65_536
 DEADLINE_SHARE = 0.8
 # No replacement is longer than what it replaces plus this many bytes.
 GROWTH_BYTES = 64
-
-
-class Verifier(Protocol):
-    """Verifies a token for a route's audiences at a time in seconds; raises GateError."""
-
-    async def verify(self, token: str, audiences: tuple[str, ...], now: float) -> Principal:
-        """Return the principal that the token stands for."""
-        ...
-
-
-class Processor(Protocol):
-    """The filter that will process the bodies of what is allowed here."""
-
-    async def ready(self) -> bool:
-        """Tell whether it answers."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What a decision is made with; the same for every call of a process. `plans` are by profile name."""
-
-    settings: Settings
-    keys: Keys
-    plans: Mapping[str, Plan]
-    all_types: Plan
-    detector: Detector
-    verifier: Verifier
-    policy: PolicyEngine
-    processor: Processor
-    credentials: Broker
-    audit: AuditLog
-    clock: Callable[[], float]
 
 
 async def check(http: HttpRequest, gate: Gate, decision_id: str) -> Decision:
@@ -97,8 +62,7 @@ async def check(http: HttpRequest, gate: Gate, decision_id: str) -> Decision:
         decision = deny(case, GateError(Reason.INTERNAL, type(error).__name__))
     # 9 record: permit and record are one act
     try:
-        event = decision_event(case, decision, gate.settings, gate.keys, gate.detector.revision, gate.clock())
-        await gate.audit.append(event)
+        await gate.audit.append(decision_event(case, decision, gate, gate.clock()))
     except Exception as error:  # noqa: BLE001 - what cannot be recorded does not pass
         decision = deny(case, GateError(Reason.AUDIT_UNAVAILABLE, type(error).__name__))
     # 10 answer
@@ -136,7 +100,7 @@ async def _decide(case: Case, gate: Gate) -> Decision:
     # 8 lease
     grant = Grant(case.decision_id, principal.subject, principal.tenant, route.name, ruling.credential)
     case.lease = await gate.credentials.lease(grant)
-    return allow(case, gate.keys, gate.detector)
+    return allow(case, gate)
 
 
 def _read(case: Case, route: RouteSettings, principal: Principal, gate: Gate) -> None:
@@ -168,7 +132,7 @@ async def _ask(case: Case, route: RouteSettings, principal: Principal, gate: Gat
     case.policy_revision = gate.policy.revision
     count = case.request.document_count if case.request else 0
     ruling = parse_ruling(answer, document_count=count, credential_header=gate.settings.credentials.header)
-    masker = Masker(gate.keys, principal.tenant, gate.all_types)
+    masker = gate.masker(principal.tenant, gate.all_types)
     case.reasons = tuple(masker.mask(text, gate.detector.detect(text)) for text in ruling.reasons)
     if ruling.body is not None:
         ruling = replace(ruling, body=masker.mask(ruling.body, gate.detector.detect(ruling.body)))

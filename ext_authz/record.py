@@ -5,31 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 
-from rankgate.masking import Keys, Masker, keyed_digest
-
 from ext_authz.case import Case
+from ext_authz.gate import Gate
 from rankgate.audit import Call, Caller, Capture, DecisionEvent, Plan, capture_texts
 from rankgate.decision import Allow, Decision
 from rankgate.errors import Reason
+from rankgate.masking import keyed_digest
 from rankgate.request import Role
-from rankgate.settings import Settings
 
 __all__ = ["decision_event"]
 
 
-def decision_event(
-    case: Case, decision: Decision, settings: Settings, keys: Keys, detector_revision: str, finished: float
-) -> DecisionEvent:
+def decision_event(case: Case, decision: Decision, gate: Gate, finished: float) -> DecisionEvent:
     """Return the event for a decision made between `case.now` and `finished`, both in seconds."""
     principal, request, ruling, masks, http = case.principal, case.request, case.ruling, case.masks, case.http
     tenant = principal.tenant if principal else ""
-    allowed = isinstance(decision, Allow)
     capture_mode = (ruling.capture if ruling else None) or (case.route.capture if case.route else "none")
     return DecisionEvent(
         decision_id=case.decision_id,
         time=int(case.now * 1000),
-        deployment=settings.deployment,
-        allowed=allowed,
+        allowed=isinstance(decision, Allow),
         reason=Reason.ALLOWED if isinstance(decision, Allow) else decision.reason,
         detail=case.detail,
         caller=Caller(principal.issuer, principal.subject, principal.tenant, principal.groups) if principal else None,
@@ -46,14 +41,14 @@ def decision_event(
             document_count=request.document_count if request else None,
             total_chars=case.total_chars if request else None,
             body_bytes=len(http.body),
-            body_digest=keyed_digest(keys.digest(tenant), http.body),
+            body_digest=keyed_digest(gate.keys.digest(tenant), http.body),
         ),
         status=None if isinstance(decision, Allow) else decision.status,
         policy_reasons=case.reasons,
         risk=ruling.risk if ruling else None,
         policy_revision=case.policy_revision,
         policy_inputs=case.route.policy_inputs if case.route and ruling else (),
-        detector_revision=detector_revision,
+        detector_revision=gate.detector.revision,
         plan=Plan(
             mask_request=masks.request_name,
             mask_response=masks.response_name,
@@ -66,18 +61,18 @@ def decision_event(
         else None,
         findings=dict(Counter(finding.type for found in case.findings.values() for finding in found)),
         lease=case.lease.fingerprint if case.lease else "",
-        capture=_capture(case, capture_mode, settings, keys),
+        capture=_capture(case, capture_mode, gate),
         question_digest=case.question_digest,
         duration_us=max(0, int((finished - case.now) * 1_000_000)),
         trace=_trace(case),
     )
 
 
-def _capture(case: Case, mode: str, settings: Settings, keys: Keys) -> Capture | None:
+def _capture(case: Case, mode: str, gate: Gate) -> Capture | None:
     """Return the query and the documents as the reranker receives them; nothing before masking is known."""
     if mode != "masked" or not (case.request and case.masks and case.principal):
         return None
-    masker = Masker(keys, case.principal.tenant, case.masks.request)
+    masker = gate.masker(case.principal.tenant, case.masks.request)
     kept = set(case.kept)
     query, instruction = case.request.query, None
     documents: list[tuple[int, str]] = []
@@ -87,10 +82,10 @@ def _capture(case: Case, mode: str, settings: Settings, keys: Keys) -> Capture |
             query = masked
         elif text.role is Role.INSTRUCTION:
             instruction = masked
-        elif text.position in kept:
+        elif text.position is not None and text.position in kept:
             documents.append((text.position, masked))
-    digest = partial(keyed_digest, keys.digest(case.principal.tenant))
-    return capture_texts(mode, query, instruction, documents, settings.audit.event_bytes, digest)
+    digest = partial(keyed_digest, gate.keys.digest(case.principal.tenant))
+    return capture_texts(mode, query, instruction, documents, gate.settings.audit.event_bytes, digest)
 
 
 def _trace(case: Case) -> str:

@@ -7,25 +7,24 @@ import secrets
 import time
 
 import grpc
-from rankgate.clients.audit import open_log
-from rankgate.clients.engines import engine_for
-from rankgate.masking import Plan
 
 from ext_authz import wire
-from ext_authz.check import Gate, check
-from rankgate.audit import AuditLog, LifecycleEvent, What
+from ext_authz.check import check
+from ext_authz.gate import Gate
+from rankgate.audit import What
 from rankgate.clients import logs
 from rankgate.clients.credentials import broker_for
+from rankgate.clients.engines import engine_for
 from rankgate.clients.identity import Verifier
 from rankgate.clients.masking import read_keys
 from rankgate.clients.processor import ProcessorProbe
+from rankgate.clients.recording import Recording
 from rankgate.clients.serving import Slot
 from rankgate.decision import Decision, Deny
 from rankgate.detect import Detector
-from rankgate.errors import Reason
-from rankgate.policy import PolicyEngine
+from rankgate.errors import GateError, Reason
+from rankgate.masking import Plan
 from rankgate.settings import Settings
-from rankgate.version import VERSION
 
 __all__ = ["Authorization", "build", "new_decision_id"]
 
@@ -37,14 +36,15 @@ class Authorization:
 
     service = wire.SERVICE
 
-    def __init__(self, gate: Gate, verifier: Verifier, probe: ProcessorProbe) -> None:
+    def __init__(self, gate: Gate, recording: Recording, verifier: Verifier, probe: ProcessorProbe) -> None:
         self._gate = gate
+        self._recording = recording
         self._verifier = verifier
         self._probe = probe
         self._log = logs.logger("ext_authz")
         self._running: set[asyncio.Task[Decision]] = set()
 
-    def handler(self) -> grpc.GenericRpcHandler:
+    def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         """Return the handler of Check; it takes and returns serialised messages."""
         method = grpc.unary_unary_rpc_method_handler(self._check)
         return grpc.method_handlers_generic_handler(wire.SERVICE, {wire.CHECK: method})
@@ -53,16 +53,16 @@ class Authorization:
         """Load keys and policy. Calls are refused, not delayed, while an issuer is out."""
         await self._gate.policy.start()
         await self._verifier.start()
-        await self._record(What.START)
+        await self._lifecycle(What.START)
 
     async def stop(self) -> None:
         """Finish what is being decided, record the end, release everything."""
         await asyncio.gather(*self._running, return_exceptions=True)
-        await self._record(What.STOP)
+        await self._lifecycle(What.STOP)
         await self._verifier.stop()
         await self._gate.policy.stop()
         await self._probe.stop()
-        await self._gate.audit.close()
+        await self._recording.close()
 
     async def _check(self, data: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         decision_id = new_decision_id(self._gate.clock())
@@ -82,20 +82,13 @@ class Authorization:
             self._log.warning("refused", decision_id=decision_id, reason=decision.reason.value)
         return answer
 
-    async def _record(self, what: What) -> None:
+    async def _lifecycle(self, what: What) -> None:
         gate = self._gate
-        event = LifecycleEvent(
-            what=what,
-            time=int(gate.clock() * 1000),
-            deployment=gate.settings.deployment,
-            component="ext_authz",
-            version=VERSION,
-            detail={"policy_revision": gate.policy.revision, "detector_revision": gate.detector.revision},
-        )
+        detail = {"policy_revision": gate.policy.revision, "detector_revision": gate.detector.revision}
         try:
-            await gate.audit.append(event)
-        except Exception as error:  # noqa: BLE001 - requests are refused by the same fault, and say so
-            self._log.error("audit_unavailable", error=type(error).__name__)
+            await self._recording.lifecycle(what, "ext_authz", gate.clock(), detail)
+        except GateError as error:  # requests are refused by the same fault, and say so
+            self._log.error("lifecycle_not_recorded", reason=error.reason.value)
 
 
 async def build(settings: Settings, slot: Slot) -> Authorization:
@@ -109,8 +102,7 @@ async def build(settings: Settings, slot: Slot) -> Authorization:
     )
     verifier = Verifier(settings.issuers)
     probe = ProcessorProbe(settings.sockets.directory)
-    audit: AuditLog = open_log(settings, slot.role, slot.number, keys)
-    policy: PolicyEngine = engine_for(settings.policy)
+    recording = await Recording.open(settings, slot, keys)
     gate = Gate(
         settings=settings,
         keys=keys,
@@ -118,13 +110,13 @@ async def build(settings: Settings, slot: Slot) -> Authorization:
         all_types=Plan.of(settings.masking.everything),
         detector=detector,
         verifier=verifier,
-        policy=policy,
+        policy=engine_for(settings.policy),
         processor=probe,
         credentials=broker_for(settings.credentials, keys.lease()),
-        audit=audit,
+        audit=recording,
         clock=time.time,
     )
-    return Authorization(gate, verifier, probe)
+    return Authorization(gate, recording, verifier, probe)
 
 
 def new_decision_id(now: float) -> str:

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from rankgate.masking import Keys, Masker, Plan, keyed_digest
-
 from ext_proc.conversation import (
     Abort,
     Action,
@@ -38,6 +36,7 @@ from rankgate.credentials import contains
 from rankgate.detect import Detector
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff, from_metadata
+from rankgate.masking import Keys, Masker, Plan, keyed_digest
 from rankgate.rewrite import Sent, detect_request, findings_of, mask_answer, mask_error, mask_request
 from rankgate.settings import RouteSettings
 
@@ -86,6 +85,11 @@ class Tools:
     max_masked_bytes: int
     # What Envoy's forward_rules keep out of this stream, and so must be removed without being seen.
     hidden: tuple[str, ...]
+    phone_regions: tuple[str, ...] = ()
+
+    def masker(self, tenant: str, plan: Plan) -> Masker:
+        """Return what masks a tenant's texts by `plan`."""
+        return Masker(self.keys, tenant, plan, phone_regions=self.phone_regions)
 
 
 class Exchange:
@@ -238,7 +242,7 @@ class Exchange:
     @property
     def _incoming_errors(self) -> Masker:
         """Errors quote what they please, so every type is masked in them, whatever the profile."""
-        return Masker(self._tools.keys, self._handoff.tenant, self._tools.all_types)
+        return self._tools.masker(self._handoff.tenant, self._tools.all_types)
 
     def _unwanted(self, headers: Headers) -> set[str]:
         """Return the answer's headers that the route does not list, or whose value holds what must not pass."""
@@ -257,7 +261,7 @@ class Exchange:
         return unwanted
 
     def _masker(self, plan: str) -> Masker:
-        return Masker(self._tools.keys, self._handoff.tenant, Plan.from_text(plan))
+        return self._tools.masker(self._handoff.tenant, Plan.from_text(plan))
 
     def _replaced(self, old: bytes, new: bytes, headers: Headers) -> Pass:
         if new == old:

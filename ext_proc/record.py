@@ -9,14 +9,11 @@ from rankgate.handoff import Handoff
 __all__ = ["completion_event"]
 
 
-def completion_event(
-    handoff: Handoff, summary: Summary, deployment: str, started: float, finished: float
-) -> CompletionEvent:
+def completion_event(handoff: Handoff, summary: Summary, started: float, finished: float) -> CompletionEvent:
     """Return the event for a call between `started` and `finished`, both in seconds."""
     return CompletionEvent(
         decision_id=handoff.decision_id,
         time=int(finished * 1000),
-        deployment=deployment,
         outcome=summary.outcome,
         caller=Caller(handoff.issuer, handoff.subject, handoff.tenant),
         route=handoff.route,

@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable
 
 import grpc
-from rankgate.clients.audit import open_log
-from rankgate.masking import Plan
 
 from ext_proc import wire
 from ext_proc.conversation import Abort, Refuse, RequestBody, ResponseBody
 from ext_proc.exchange import Exchange, Tools
 from ext_proc.record import completion_event
-from rankgate.audit import AuditLog, LifecycleEvent, What
+from rankgate.audit import CompletionEvent, What
 from rankgate.clients import logs
 from rankgate.clients.masking import read_keys
+from rankgate.clients.recording import Recording
 from rankgate.clients.serving import Slot
 from rankgate.detect import Detector
+from rankgate.errors import GateError
+from rankgate.masking import Plan
 from rankgate.settings import Settings
-from rankgate.version import VERSION
 
 __all__ = ["Processing", "build"]
 
@@ -35,15 +35,14 @@ class Processing:
 
     service = wire.SERVICE
 
-    def __init__(self, tools: Tools, audit: AuditLog, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, tools: Tools, recording: Recording, clock: Callable[[], float]) -> None:
         self._tools = tools
-        self._audit = audit
-        self._settings = settings
+        self._recording = recording
         self._clock = clock
         self._log = logs.logger("ext_proc")
         self._running: set[asyncio.Task[None]] = set()
 
-    def handler(self) -> grpc.GenericRpcHandler:
+    def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         """Return the handler of Process; it takes and returns serialised messages."""
         method = grpc.stream_stream_rpc_method_handler(self._process)
         return grpc.method_handlers_generic_handler(wire.SERVICE, {wire.PROCESS: method})
@@ -56,7 +55,7 @@ class Processing:
         """Finish the records of calls that ended, record the end, close the log."""
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._lifecycle(What.STOP)
-        await self._audit.close()
+        await self._recording.close()
 
     async def _process(self, _requests: object, context: Context) -> None:
         """Carry one call. Ends well only after every phase was answered: a clean early end is a leak."""
@@ -64,7 +63,7 @@ class Processing:
         started = self._clock()
         word = ""
         try:
-            while (data := await context.read()) is not grpc.aio.EOF:
+            while (data := await context.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
                 event = wire.event_of(wire.parse(data))
                 if event is None:
                     continue
@@ -94,28 +93,23 @@ class Processing:
         if summary is None or exchange.handoff is None:
             return
         now = self._clock()
-        event = completion_event(exchange.handoff, summary, self._settings.deployment, started, now)
+        event = completion_event(exchange.handoff, summary, started, now)
         task = asyncio.create_task(self._append(event))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _append(self, event: object) -> None:
+    async def _append(self, event: CompletionEvent) -> None:
         try:
-            await self._audit.append(event)
-        except Exception as error:  # noqa: BLE001 - the decision is on record; readers see it as unconfirmed
-            self._log.error("audit_unavailable", error=type(error).__name__)
+            await self._recording.append(event)
+        except GateError as error:  # the decision is on record; readers see it as unconfirmed
+            self._log.error("completion_not_recorded", decision_id=event.decision_id, reason=error.reason.value)
 
     async def _lifecycle(self, what: What) -> None:
-        await self._append(
-            LifecycleEvent(
-                what=what,
-                time=int(self._clock() * 1000),
-                deployment=self._settings.deployment,
-                component="ext_proc",
-                version=VERSION,
-                detail={"detector_revision": self._tools.detector.revision},
-            )
-        )
+        detail = {"detector_revision": self._tools.detector.revision}
+        try:
+            await self._recording.lifecycle(what, "ext_proc", self._clock(), detail)
+        except GateError as error:
+            self._log.error("lifecycle_not_recorded", reason=error.reason.value)
 
 
 async def build(settings: Settings, slot: Slot) -> Processing:
@@ -132,5 +126,6 @@ async def build(settings: Settings, slot: Slot) -> Processing:
         routes={route.name: route for route in settings.routes},
         max_masked_bytes=settings.limits.masked_body_bytes,
         hidden=settings.hidden_headers,
+        phone_regions=settings.masking.phone_regions,
     )
-    return Processing(tools, open_log(settings, slot.role, slot.number, keys), settings, time.time)
+    return Processing(tools, await Recording.open(settings, slot, keys), time.time)

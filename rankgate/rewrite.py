@@ -57,7 +57,7 @@ def unmaskable(json: JsonText, detector: Detector, types: Container[str]) -> str
     return ""
 
 
-def findings_of(handoff: Handoff, request: RerankRequest, dialect: Dialect) -> dict[int, list[Finding]] | None:
+def findings_of(handoff: Handoff, request: RerankRequest, dialect: Dialect) -> dict[int, tuple[Finding, ...]] | None:
     """Return the findings handed over, or None where they do not fit this reading of the body: detect again."""
     if (
         handoff.spans is None
@@ -66,11 +66,11 @@ def findings_of(handoff: Handoff, request: RerankRequest, dialect: Dialect) -> d
     ):
         return None
     texts = {text.ordinal: text for text in request.texts}
-    findings: dict[int, list[Finding]] = {}
+    findings: dict[int, tuple[Finding, ...]] = {}
     for ordinal, start, end, kind in handoff.spans:
         if ordinal not in texts or end > len(texts[ordinal].value):
             return None
-        findings.setdefault(ordinal, []).append(Finding(kind, start, end, 1.0))
+        findings[ordinal] = (*findings.get(ordinal, ()), Finding(kind, start, end, 1.0))
     return findings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -47,8 +48,11 @@ def logger(component: str) -> Any:
     return structlog.get_logger(component=component)
 
 
-def _drop_secrets(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    return {name: "***" if name.lower() in SECRET else value for name, value in event.items()}
+def _drop_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name in event:
+        if name.lower() in SECRET:
+            event[name] = "***"
+    return event
 
 
 class _LibraryHandler(logging.Handler):

@@ -39,7 +39,7 @@ class ProcessorProbe:
         """Close every channel."""
         if self._asking is not None:
             self._asking.cancel()
-        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+        await asyncio.gather(*(channel.close(None) for channel in self._channels.values()))
         self._channels.clear()
 
     async def _ask(self) -> bool:

@@ -37,7 +37,7 @@ class Filter(Protocol):
 
     service: str
 
-    def handler(self) -> grpc.GenericRpcHandler:
+    def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         """Return the handler of the service's methods."""
         ...
 
@@ -97,7 +97,7 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
                 ("grpc.max_send_message_length", settings.grpc_message_bytes),
             ]
         )
-        status = health.aio.HealthServicer()
+        status = health.aio.HealthServicer()  # type: ignore[attr-defined]  # added at run time where asyncio exists
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         server.add_generic_rpc_handlers((filter_.handler(),))
         await filter_.start()

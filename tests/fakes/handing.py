@@ -44,7 +44,7 @@ def hand_over(
         "document_count": request.document_count,
         "request_plan": request_plan.to_text(),
         "response_plan": response_plan.to_text(),
-        "drop_mode": spoken.drop_mode("auto", request.top_n, len(kept) if kept is not None else request.document_count),
+        "drop_mode": spoken.drop_mode("auto", request.top_n, request.document_count),
         "kept": kept,
         "top_n": request.top_n,
         "spans": tuple((o, f.start, f.end, f.type) for o, found in findings.items() for f in found) if spans else None,

@@ -1,0 +1,65 @@
+"""One process's audit log with its shipper: opened together, closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from rankgate.audit import AuditEvent, LifecycleEvent, Receipt, What
+from rankgate.clients.audit import FileLog
+from rankgate.clients.serving import Slot
+from rankgate.clients.shipper import Shipper
+from rankgate.masking import Keys, keyed_digest
+from rankgate.settings import Settings
+from rankgate.version import VERSION
+
+__all__ = ["Recording"]
+
+# At an orderly end, how long to wait for Redis to take the rest; what it does not take is shipped after the next start.
+SHIP_REST_S = 3.0
+
+
+class Recording:
+    """An AuditLog that ships what it holds where `audit.redis_url` says so."""
+
+    def __init__(self, log: FileLog, shipper: Shipper | None) -> None:
+        self._log = log
+        self._shipper = shipper
+
+    @classmethod
+    async def open(cls, settings: Settings, slot: Slot, keys: Keys) -> Recording:
+        """Open the slot's log where the last process left it. Raises SettingsError."""
+        # Records of calls without a verified tenant are digested with the empty tenant's key.
+        log = await asyncio.to_thread(
+            FileLog.open,
+            settings.audit,
+            slot.role,
+            slot.number,
+            deployment=settings.deployment,
+            digest=lambda data: keyed_digest(keys.digest(""), data),
+            version=VERSION,
+        )
+        shipper = None
+        if settings.audit.redis_url is not None:
+            shipper = Shipper(log, settings.audit, deployment=settings.deployment)
+            shipper.start()
+        return cls(log, shipper)
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether an event would be accepted now."""
+        return self._log.ready
+
+    async def append(self, event: AuditEvent) -> Receipt:
+        """Return once the event is on disk; raises GateError(AUDIT_UNAVAILABLE)."""
+        return await self._log.append(event)
+
+    async def lifecycle(self, what: What, component: str, now: float, detail: Mapping[str, str | int]) -> None:
+        """Append an event about the gate itself at `now`, in seconds; raises GateError(AUDIT_UNAVAILABLE)."""
+        await self.append(LifecycleEvent(what=what, time=int(now * 1000), component=component, detail=detail))
+
+    async def close(self) -> None:
+        """Write what was appended, ship what can be shipped, accept nothing more."""
+        await self._log.close()
+        if self._shipper is not None:
+            await asyncio.to_thread(self._shipper.stop, SHIP_REST_S)
