@@ -75,7 +75,7 @@ class Trail:
         """Yield what this consumer took and never acknowledged, then what others left for a minute."""
         for key in keys:
             last = "0"
-            while items := _items(self._client.xreadgroup(group, consumer, {key: last}, count=PAGE)):
+            while items := self._group_read(group, consumer, {key: last}, None):
                 yield from items
                 last = str(items[-1].id)
             start = "0-0"
@@ -90,8 +90,7 @@ class Trail:
 
     def take(self, keys: Iterable[str], group: str, consumer: str, block_ms: int | None) -> list[Item]:
         """Return entries nobody in the group has taken yet; waits up to `block_ms`, not at all where None."""
-        streams = dict.fromkeys(keys, ">")
-        return _items(self._client.xreadgroup(group, consumer, streams, count=PAGE, block=block_ms))
+        return self._group_read(group, consumer, dict.fromkeys(keys, ">"), block_ms)
 
     def done(self, items: Iterable[Item], group: str) -> None:
         """Acknowledge entries that were written out."""
@@ -101,15 +100,19 @@ class Trail:
         for key, ids in by_key.items():
             self._client.xack(key, group, *ids)
 
+    def _group_read(self, group: str, consumer: str, streams: dict[str, str], block_ms: int | None) -> list[Item]:
+        answer: Any = self._client.xreadgroup(group, consumer, streams, count=PAGE, block=block_ms)  # type: ignore[arg-type]  # its dict type is invariant
+        return _items(answer)
+
     def _wanted(self, key: str) -> bool:
         log = key.split(":", 2)[2]
         return ":" not in log and (self._log is None or log == self._log)
 
     def _pages(self, key: str, since: StreamId) -> Iterator[Item]:
         low = str(since)
-        while entries := self._client.xrange(key, low, "+", count=PAGE):
-            yield from _entries(key, entries)
-            low = f"({entries[-1][0].decode()}"
+        while found := list(_entries(key, self._client.xrange(key, low, "+", count=PAGE) or [])):
+            yield from found
+            low = f"({found[-1].id}"
 
 
 def _before(since: StreamId) -> StreamId:

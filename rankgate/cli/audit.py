@@ -1,0 +1,139 @@
+"""`rankgate audit`: read the audit trail."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["audit"]
+
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+@click.group()
+def audit() -> None:
+    """Read the audit trail."""
+
+
+@audit.command()
+@click.option(
+    "--redis", "url", envvar="RANKGATE_AUDIT__REDIS_URL", required=True, help="redis://, rediss:// or unix:// URL."
+)
+@click.option("--redis-user", envvar="RANKGATE_AUDIT__REDIS_USER", help="Redis user.")
+@click.option("--redis-password-file", type=FILE, help="File with the password.")
+@click.option("--redis-ca-file", type=FILE, help="PEM bundle for rediss.")
+@click.option("--deployment", default="default", envvar="RANKGATE_DEPLOYMENT", show_default=True, help="Whose trail.")
+@click.option("--log", help="One log only, by its name.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes; new logs are picked up.")
+@click.option("--since", help="A duration like 10m, an RFC 3339 time, or a stream id.")
+@click.option(
+    "--filter", "terms", multiple=True, metavar="KEY=VALUE", help="Show only these, as decision=deny; repeatable."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="json: one event a line.",
+)
+@click.option("--group", help="Read in this consumer group, acknowledging what was written out.")
+@click.option("--consumer", help="Name in the group; the host's where unset.")
+@click.option(
+    "--unconfirmed-after",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds after which an allow without completion is shown; 0: never.",
+)
+@click.pass_context
+def tail(
+    ctx: click.Context,
+    url: str,
+    redis_user: str | None,
+    redis_password_file: Path | None,
+    redis_ca_file: Path | None,
+    deployment: str,
+    log: str | None,
+    follow: bool,
+    since: str | None,
+    terms: tuple[str, ...],
+    output: str,
+    group: str | None,
+    consumer: str | None,
+    unconfirmed_after: float,
+) -> None:
+    """Print the events of every log of a deployment, in order of time.
+
+    Without --since everything that is there, with --follow what comes from now on. Every event's fields are derived
+    again from its body; what does not agree is shown as a mismatch, whatever the filter. `unconfirmed` marks an allow
+    that no completion followed; in a group it is not derived, because a completion may go to another reader.
+
+    Filter keys: type, decision (allow, deny), reason, outcome, status, issuer, subject, tenant, route, dialect, model,
+    decision_id, log, what, word. A repeated key widens, another key narrows.
+
+    Exits 1 if the trail cannot be read or an entry does not agree with its body.
+    """
+    import time
+
+    import redis
+
+    from rankgate.audit.reading import Filter, parse_since
+    from rankgate.cli.audit_tail import Group, Tail
+    from rankgate.clients.audit_redis import connect, fault_word
+    from rankgate.clients.trail import Trail
+
+    if consumer and not group:
+        raise click.UsageError("--consumer has no effect without --group")
+    try:
+        wanted = Filter.parse(terms)
+        start = parse_since(since, time.time_ns() // 1_000_000) if since else None
+        client = connect(url, user=redis_user, password_file=redis_password_file, ca_file=redis_ca_file)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    after = 0.0 if group else unconfirmed_after
+    run = Tail(Trail(client, deployment, log), wanted, output, sys.stdout.buffer, _style(), after)
+    with _ending_cleanly(ctx):
+        try:
+            if group:
+                run.consume(Group(group, consumer or socket.gethostname()), start, follow=follow)
+            else:
+                run.read(start, follow=follow)
+        except redis.RedisError as error:
+            raise click.ClickException(f"the trail cannot be read: {fault_word(error)}") from None
+        sys.stdout.buffer.flush()
+    if run.mismatches:
+        raise click.ClickException(f"{run.mismatches} entries do not agree with their body")
+
+
+def _style() -> Callable[..., str]:
+    """Return what colours a text: only on a terminal, and not where NO_COLOR is set."""
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        return click.style
+
+    def plain(text: str, **_: Any) -> str:
+        return text
+
+    return plain
+
+
+@contextlib.contextmanager
+def _ending_cleanly(ctx: click.Context) -> Iterator[None]:
+    """End without a traceback where a person pressed Ctrl-C (130) or the reader of the output went away (0)."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.buffer.flush()
+        ctx.exit(130)
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        ctx.exit(0)
