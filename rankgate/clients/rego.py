@@ -1,0 +1,199 @@
+"""The embedded policy engine: regorus, guarded.
+
+An engine belongs to the thread that made it and holds the interpreter's lock while it evaluates, so it can
+neither run elsewhere nor be stopped: what answers late is refused after the fact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+import watchfiles
+
+from rankgate.clients.policy_files import PolicyFiles, read_policies
+from rankgate.clients.rego_check import check_modules, heads
+from rankgate.errors import GateError, Reason, SettingsError
+from rankgate.policy import encode_question
+from rankgate.policy.sample import sample_question
+from rankgate.settings import PolicySettings
+
+__all__ = ["EmbeddedEngine", "evaluate", "load_engine"]
+
+log = structlog.get_logger(__name__)
+
+QUIET_MS = 100
+"""Changes closer together than this are one reload."""
+LOOK_MS = 10_000
+"""The folder is looked at this often without being told of a change."""
+
+_UNDEFINED = '"<undefined>"'
+_PLACE = re.compile(r"--> ([^\n]+:\d+:\d+)")
+
+
+def load_engine(files: PolicyFiles, *, tests: bool = False) -> Any:
+    """Return a regorus engine with the modules and data of `files`, tests too where asked.
+
+    Raises SettingsError with one line a fault: `file:line:column: what`.
+    """
+    try:
+        import regorus
+    except ImportError:
+        raise SettingsError(
+            "policy.engine embedded needs regorus; install rankgate[embedded] or use engine opa"
+        ) from None
+    engine = regorus.Engine()
+    # What policies print may quote the call: it is gathered, and dropped with the engine.
+    engine.set_gather_prints(True)
+    faults = []
+    for name, text in (*files.modules, *(files.tests if tests else ())):
+        try:
+            engine.add_policy(name, text)
+        except RuntimeError as error:
+            faults.append(_told(name, error))
+    faults = faults or check_modules(json.loads(engine.get_ast_as_json()), files.data)
+    if faults:
+        raise SettingsError("\n".join(faults))
+    engine.add_data_json(json.dumps(files.data))
+    return engine
+
+
+def evaluate(engine: Any, rule: str, question: str | None = None) -> Any:
+    """Return the JSON value of `rule` (`data.a.b`) in a clone of `engine`, None where it is undefined.
+
+    Raises GateError(POLICY_ERROR) with the place in the policy, never with what the engine says of the values.
+    """
+    try:
+        clone = engine.clone()
+        if question is not None:
+            clone.set_input_json(question)
+        answer = clone.eval_rule_as_json(rule)
+    except RuntimeError as error:
+        raise GateError(Reason.POLICY_ERROR, f"evaluation failed at {_place(error)}") from None
+    except BaseException as panic:
+        if type(panic).__name__ != "PanicException":
+            raise
+        raise GateError(Reason.POLICY_ERROR, "the engine panicked") from None
+    return None if answer == _UNDEFINED else json.loads(answer)
+
+
+class EmbeddedEngine:
+    """Decides with the policies of one folder, and loads them again when they change.
+
+    A change that does not load leaves the old policy in force, with the fault in `fault` and in the log.
+    """
+
+    def __init__(self, settings: PolicySettings, directory: Path) -> None:
+        self._directory = directory
+        self._timeout_s = settings.timeout_s
+        self._rule = f"data.{settings.path.replace('/', '.')}"
+        self._engine: Any = None
+        self._thread = 0
+        self._revision = ""
+        self._fault: str | None = None
+        self._stopping = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def revision(self) -> str:
+        """Return the SHA-256 digest of the policy in force, empty before `start`."""
+        return self._revision
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether a policy is loaded."""
+        return self._engine is not None
+
+    @property
+    def fault(self) -> str | None:
+        """Return why the folder's present state is not in force, None where it is."""
+        return self._fault
+
+    async def start(self) -> None:
+        """Load the folder and watch it; raises SettingsError where it can never decide."""
+        self._use(await asyncio.to_thread(read_policies, self._directory))
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """End watching and forget the policy."""
+        self._stopping.set()
+        if self._watcher is not None:
+            await asyncio.gather(self._watcher, return_exceptions=True)
+            self._watcher = None
+        self._engine = None
+
+    async def reload(self) -> bool:
+        """Put the folder's present state in force, wholly or not at all; tell whether that worked."""
+        try:
+            files = await asyncio.to_thread(read_policies, self._directory)
+            if files.revision != self._revision:
+                self._use(files)
+                log.info("policy_reloaded", revision=self._revision)
+        except SettingsError as error:
+            self._report("policy_reload_failed", str(error))
+            return False
+        self._fault = None
+        return True
+
+    async def decide(self, question: dict[str, Any]) -> Any:
+        """Return the raw decision, None where it is undefined; raises GateError."""
+        if self._engine is None or threading.get_ident() != self._thread:
+            raise GateError(Reason.POLICY_UNAVAILABLE, "no policy is loaded in this thread")
+        text = encode_question(question)
+        begun = time.monotonic()
+        result = evaluate(self._engine, self._rule, text)
+        if time.monotonic() - begun > self._timeout_s:
+            raise GateError(Reason.POLICY_TIMEOUT)
+        return result
+
+    def _use(self, files: PolicyFiles) -> None:
+        engine = load_engine(files)
+        path = tuple(self._rule.split(".")[1:])
+        if not any(head.path == path and not head.function for head in heads(json.loads(engine.get_ast_as_json()))):
+            raise SettingsError(f"no rule defines {self._rule}; set policy.path to the rule that decides")
+        # The first evaluation analyses the policy, and its clones keep that; it also finds what only evaluation finds.
+        engine.set_input_json(encode_question(sample_question()))
+        try:
+            engine.eval_rule_as_json(self._rule)
+        except RuntimeError as error:
+            raise SettingsError(_told(self._rule, error)) from None
+        self._engine, self._revision, self._thread = engine, files.revision, threading.get_ident()
+
+    async def _watch(self) -> None:
+        try:
+            async for _ in watchfiles.awatch(
+                self._directory,
+                watch_filter=None,
+                step=QUIET_MS,
+                # Some file systems tell of no change, and none tells of one before the watch began.
+                rust_timeout=LOOK_MS,
+                yield_on_timeout=True,
+                stop_event=self._stopping,
+            ):
+                await self.reload()
+        except (OSError, RuntimeError):
+            self._report("policy_watch_failed", "the policy folder can no longer be watched; put it back and restart")
+
+    def _report(self, event: str, fault: str) -> None:
+        if fault != self._fault:
+            log.error(event, fault=fault, revision=self._revision)
+        self._fault = fault
+
+
+def _told(name: str, error: RuntimeError) -> str:
+    """Return what the engine says of a policy text, on one line; for texts only, it may quote values."""
+    text = str(error).partition("Stack backtrace")[0]
+    fault = next((line for line in reversed(text.splitlines()) if line.strip()), "cannot be loaded")
+    fault = next((line for line in text.splitlines() if line.startswith("error: ")), fault)
+    return f"{_place(error, name)}: {fault.removeprefix('error: ').strip()}"
+
+
+def _place(error: RuntimeError, default: str = "an unknown place") -> str:
+    found = _PLACE.search(str(error))
+    return found.group(1) if found else default

@@ -1,0 +1,39 @@
+"""Which headers a policy never sees and which it may never touch."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["HEADER_VALUE", "is_secret", "is_untouchable"]
+
+# What may travel in a header value (RFC 9110 section 5.5, without obs-text).
+HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+
+_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_SECRET = re.compile(
+    r"authorization|proxy-authorization|cookie|dpop"
+    r"|.*api[-_]?key.*|.*auth[-_]token|.*security[-_]token|.*subscription[-_]key|x-amz-.*token"
+)
+_UNTOUCHABLE = re.compile(
+    r"host|content-.*|transfer-encoding|connection|proxy-connection|keep-alive|te|trailer|upgrade|expect"
+    r"|http2-settings|x-envoy-.*|x-rankgate-.*"
+)
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether the header `name` (lower case) carries a credential and stays out of the question."""
+    return _SECRET.fullmatch(name) is not None
+
+
+def is_untouchable(name: str, credential_header: str) -> bool:
+    """Tell whether a policy may not set or remove the header `name` (lower case).
+
+    True for what is no header name at all (RFC 9110 section 5.6.2; pseudo-headers among them), for credentials,
+    for what frames or routes the message, and for the gate's and Envoy's own.
+    """
+    return (
+        _NAME.fullmatch(name) is None
+        or name == credential_header.lower()
+        or is_secret(name)
+        or _UNTOUCHABLE.fullmatch(name) is not None
+    )
