@@ -38,7 +38,8 @@ RESERVED_HEADERS = (
     "x-rewrite-url",
 )
 
-WITHHELD_HEADERS = ("authorization", "cookie", "proxy-authorization", "set-cookie", "set-cookie2")
+# The receipt is the gate's to give.
+RECEIPT_HEADER = "x-rankgate-decision-id"
 
 LOCAL_REPLIES = (
     (400, "the request is not acceptable"),
@@ -105,7 +106,8 @@ def render(settings: Settings, template: str, *, admin_socket: Path, authz_slots
         bearer=BEARER,
         reserved_prefixes=RESERVED_PREFIXES,
         reserved_headers=RESERVED_HEADERS,
-        withheld_headers=tuple(dict.fromkeys((*WITHHELD_HEADERS, settings.credentials.header))),
+        hidden_headers=settings.hidden_headers,
+        unwanted_answer_headers=[*settings.hidden_headers, RECEIPT_HEADER],
         local_replies=LOCAL_REPLIES,
         other_reply=OTHER_REPLY,
     )

@@ -42,6 +42,7 @@ async def test_an_allowed_call_reaches_the_reranker_and_its_answer_the_caller(ed
     (arrived,) = edge.upstream.requests
     assert arrived.json == CALL
     assert arrived.values("host") == [edge.upstream.url.removeprefix("http://")]
+    assert len(arrived.values("x-rankgate-decision-id")) == 1
     assert "server" not in answer.headers
 
 

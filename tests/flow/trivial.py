@@ -61,6 +61,8 @@ class Trivial:
             receipt.key, receipt.value = "x-rankgate-decision-id", f"id-{http.id}"
             return response
         response.status.code = 0
+        receipt = response.ok_response.headers.add().header
+        receipt.key, receipt.value = "x-rankgate-decision-id", f"id-{http.id}"
         removed = sorted(name for name in names if not name.startswith((":", "content-")) and name != "x-request-id")
         response.ok_response.headers_to_remove.extend(removed)
         return response
