@@ -54,7 +54,7 @@ LOCAL_REPLIES = (
     (500, "the gate could not process this request"),
     (502, "the reranker's answer could not be used"),
     (503, "the gate or the reranker is not available"),
-    (504, "the reranker did not answer in time"),
+    (504, "the answer did not come in time"),
 )
 OTHER_REPLY = "the gate could not answer this request"
 
