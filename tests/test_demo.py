@@ -121,7 +121,7 @@ def test_children_do_not_outlive_a_killed_demo(kept: Running) -> None:
 def test_its_folder_is_removed(kept: Running) -> None:
     process, text = kept.process, kept.text
     tail = shlex.split(next(line for line in text.splitlines() if line.startswith("rankgate audit tail")))
-    folder = Path(tail[-1]).parent
+    folder = Path(tail[tail.index("--redis") + 1].removeprefix("unix://")).parent
     assert folder.is_dir()
     process.terminate()
     process.wait(10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -123,7 +122,7 @@ async def _serve(folder: StateDirectory, values: dict[str, Any], dev_audiences: 
         if token_file is not None:
             _loopback_only(stack.settings.listen.address)
         await cleanup.enter_async_context(stack)
-        _say(stack, settings, token_file)
+        _say(stack, token_file)
         child = await stack.ended()
         click.echo(f"Error: {child.name} ended; the end of its log:\n{child.tail()}", err=True)
         return True
@@ -159,7 +158,9 @@ def _loopback_only(address: str) -> None:
         )
 
 
-def _say(stack: Stack, config: Path, token_file: Path | None) -> None:
+def _say(stack: Stack, token_file: Path | None) -> None:
+    from rankgate.clients.state import tail_command
+
     settings = stack.settings
     click.echo(f"base URL    {stack.url}   (callers change nothing else)")
     click.echo(f"reranker    {settings.upstream.url}")
@@ -167,7 +168,7 @@ def _say(stack: Stack, config: Path, token_file: Path | None) -> None:
         click.echo(f"tokens of   {issuer.issuer} for {', '.join(issuer.audiences)}")
     click.echo(f"policy      {settings.policy.url or settings.policy.directory or 'the shipped one'}")
     click.echo(f"trail       {settings.audit.directory}, shipped to {settings.audit.redis_url or 'nowhere'}")
-    click.echo(f"tail it     rankgate audit tail --config {shlex.quote(str(config))}")
+    click.echo(f"tail it     {tail_command(settings)}")
     click.echo(f"logs        {stack.directory}")
     if token_file is not None:
         click.secho("WARNING     the development issuer gives tokens to anyone on this machine", fg="yellow", err=True)

@@ -7,7 +7,7 @@ import json
 import shlex
 import time
 
-from rankgate.clients.state import StateDirectory
+from rankgate.clients.state import StateDirectory, tail_command
 from rankgate.demo.caller import Caller
 from rankgate.demo.footprint import installed_mib
 from rankgate.demo.stage import Stage, stage
@@ -31,7 +31,7 @@ async def show(state: StateDirectory, teller: Teller, *, keep: bool, started: fl
         installed = await asyncio.to_thread(installed_mib)
         _sum_up(scenery, teller, steps, installed, time.monotonic() - started)
         if keep:
-            _invite(scenery, teller, state)
+            _invite(scenery, teller)
             child = await scenery.stack.ended()
             teller.line(f"{child.name} ended; stopping the others")
             return False
@@ -41,7 +41,8 @@ async def show(state: StateDirectory, teller: Teller, *, keep: bool, started: fl
 async def _tell(scenery: Stage, teller: Teller) -> list[Step]:
     steps = []
     settings = scenery.stack.settings
-    async with Caller(scenery.stack.url) as caller, Trail(settings.audit, settings.deployment) as trail:
+    redis_url = str(settings.audit.redis_url)
+    async with Caller(scenery.stack.url) as caller, Trail(redis_url, settings.deployment) as trail:
         scene = Scene(scenery, caller, trail)
         for play in STEPS:
             try:
@@ -67,7 +68,7 @@ def _sum_up(scenery: Stage, teller: Teller, steps: list[Step], installed: float,
         teller.good(f"All {len(steps)} steps came out as told ({seconds:.1f} s).")
 
 
-def _invite(scenery: Stage, teller: Teller, state: StateDirectory) -> None:
+def _invite(scenery: Stage, teller: Teller) -> None:
     """Print tokens and commands to copy; the tokens are good for an hour, at this gate alone."""
     tokens = {who[0]: scenery.token(who[0], tenant=who[1], groups=who[2]) for who in (SEARCH, BATCH)}
     cohere = json.dumps({"model": "demo", "query": QUERY, "documents": DOCUMENTS})
@@ -80,4 +81,4 @@ def _invite(scenery: Stage, teller: Teller, state: StateDirectory) -> None:
     for token, path, body in (("SEARCH", "/v2/rerank", cohere), ("SEARCH", "/rerank", tei), ("BATCH", "/rerank", tei)):
         command = f'curl -sS {scenery.stack.url}{path} -H "authorization: Bearer ${token}"'
         teller.line(f"\n{command} -H 'content-type: application/json' -d {shlex.quote(body)}")
-    teller.line(f"\nrankgate audit tail --config {shlex.quote(str(state.path / 'settings.toml'))}")
+    teller.line(f"\n{tail_command(scenery.stack.settings)}")

@@ -244,6 +244,7 @@ async def trail(scene: Scene) -> Step:
         {event["decision_id"] for event in decisions if event["allowed"]}
         == {event.get("decision_id") for event in events if event.get("kind") == "completion"},
     )
+    told.expect("every entry should agree with its body", not scene.trail.doubtful)
     told.expect("the trail should hold no personal data", not personal(str(events).encode()))
     return told.done()
 

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Self
 
-from redis import asyncio as redis
-
-from rankgate.audit.names import stream_pattern
-from rankgate.settings import AuditSettings
+from rankgate.audit.entry import differing
+from rankgate.audit.names import StreamId
+from rankgate.clients.audit_redis import connect
+from rankgate.clients.trail import Item
+from rankgate.clients.trail import Trail as Streams
 
 __all__ = ["Trail"]
 
 PATIENCE_S = 5.0
-# A stream appears with its first entry, so the reader looks for new ones this often.
-BLOCK_MS = 100
+# A stream appears with its first entry, so new ones are looked for this often.
+BLOCK_MS = 50
 
 
 class Trail:
-    """Follows every stream of a deployment from the beginning. An async context manager.
+    """Follows every stream of a deployment from its beginning. An async context manager.
 
-    `events` holds what Redis had so far, in the order it arrived: the `unmapped.rankgate` part of each body.
+    `events` holds what arrived so far, in order: the `unmapped.rankgate` part of each body. `doubtful` counts
+    entries whose flat fields or place do not agree with their body.
     """
 
-    def __init__(self, settings: AuditSettings, deployment: str) -> None:
-        if settings.redis_url is None:
-            raise ValueError("there is no trail to follow without audit.redis_url")
-        # Any: redis-py types every answer as everything it could be.
-        self._redis: Any = redis.from_url(settings.redis_url)
-        self._pattern = stream_pattern(deployment)
+    def __init__(self, redis_url: str, deployment: str) -> None:
+        self._client = connect(redis_url)
+        self._streams = Streams(self._client, deployment)
         self._news = asyncio.Condition()
         self._follower: asyncio.Task[None] | None = None
         self.events: list[dict[str, Any]] = []
+        self.doubtful = 0
 
     async def __aenter__(self) -> Self:
         self._follower = asyncio.create_task(self._follow())
@@ -43,8 +43,9 @@ class Trail:
     async def __aexit__(self, *_: object) -> None:
         if self._follower is not None:
             self._follower.cancel()
-            await asyncio.gather(self._follower, return_exceptions=True)
-        await self._redis.aclose()
+            with suppress(asyncio.CancelledError):
+                await self._follower
+        self._client.close()
 
     async def decision(self, decision_id: str) -> dict[str, Any] | None:
         """Wait for the decision with this id; None where it does not come within five seconds."""
@@ -60,28 +61,24 @@ class Trail:
         await self._until(lambda: sum(event.get("kind") == "completion" for event in self.events) >= count)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        async with self._news:
-            while not condition() and (left := deadline - time.monotonic()) > 0:
-                try:
-                    await asyncio.wait_for(self._news.wait(), left)
-                except TimeoutError:
-                    return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S), self._news:
+                await self._news.wait_for(condition)
 
     async def _follow(self) -> None:
-        seen: dict[str, str] = {}
+        behind: dict[str, StreamId] = {}
         while True:
-            for key in [key.decode() async for key in self._redis.scan_iter(match=self._pattern)]:
-                if not key.endswith(":checkpoints"):
-                    seen.setdefault(key, "0")
-            if not seen:
+            behind |= dict.fromkeys(await asyncio.to_thread(self._streams.discover), StreamId(0, 0))
+            if not behind:
                 await asyncio.sleep(BLOCK_MS / 1000)
                 continue
-            for key, entries in await self._redis.xread(seen, block=BLOCK_MS) or []:
-                seen[key.decode()] = entries[-1][0].decode()
-                await self._add([json.loads(fields[b"body"])["unmapped"]["rankgate"] for _, fields in entries])
+            items = await asyncio.to_thread(self._streams.next, behind, BLOCK_MS)
+            behind |= {item.key: item.id for item in items}
+            await self._add(items)
 
-    async def _add(self, events: list[dict[str, Any]]) -> None:
+    async def _add(self, items: Iterable[Item]) -> None:
         async with self._news:
-            self.events += events
+            for item in items:
+                self.doubtful += bool(differing(item.fields, item.body, item.key, str(item.id)))
+                self.events.append(json.loads(item.body)["unmapped"]["rankgate"])
             self._news.notify_all()

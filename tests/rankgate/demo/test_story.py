@@ -20,7 +20,8 @@ from rankgate.demo.telling import Step, Teller
 class SilentTrail:
     """A trail in which nothing is ever recorded."""
 
-    events: list[dict[str, Any]] = []  # noqa: RUF012
+    events: tuple[dict[str, Any], ...] = ()
+    doubtful = 0
 
     async def decision(self, decision_id: str) -> None:
         return None
