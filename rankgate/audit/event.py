@@ -95,7 +95,8 @@ class DecisionEvent:
     """One Check, recorded by ext_authz before it answers. `caller` is None where no identity was verified.
 
     `status` is what the caller is answered with, None for an allow. `risk` and `policy_reasons` are the ruling's
-    own; `policy_inputs` the opt-ins the question held. `question_digest` is keyed, `lease` a fingerprint.
+    own; `policy_inputs` the opt-ins the question held. `question_digest` is keyed, `lease` a fingerprint. `detail`
+    is a word of ours that narrows `reason` down ("expired"), for operators; never shown to the caller.
     """
 
     decision_id: str
@@ -117,6 +118,7 @@ class DecisionEvent:
     question_digest: str = ""
     duration_us: int = 0
     trace: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

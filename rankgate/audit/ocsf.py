@@ -110,6 +110,7 @@ def _decision(event: DecisionEvent, digest: Digest) -> Json:
         decision_id=event.decision_id,
         allowed=event.allowed,
         reason=event.reason.value,
+        detail=clip(event.detail, PATH_CHARS, digest),
         route=clip(call.route, NAME_CHARS, digest),
         dialect=call.dialect,
         document_count=call.document_count,

@@ -23,13 +23,14 @@ def audit() -> None:
 
 
 @audit.command()
-@click.option(
-    "--redis", "url", envvar="RANKGATE_AUDIT__REDIS_URL", required=True, help="redis://, rediss:// or unix:// URL."
-)
+@click.option("--config", "file", type=FILE, help="Settings file (TOML) of a gate: its Redis and its deployment.")
+@click.option("--redis", "url", envvar="RANKGATE_AUDIT__REDIS_URL", help="redis://, rediss:// or unix:// URL.")
 @click.option("--redis-user", envvar="RANKGATE_AUDIT__REDIS_USER", help="Redis user.")
 @click.option("--redis-password-file", type=FILE, help="File with the password.")
 @click.option("--redis-ca-file", type=FILE, help="PEM bundle for rediss.")
-@click.option("--deployment", default="default", envvar="RANKGATE_DEPLOYMENT", show_default=True, help="Whose trail.")
+@click.option(
+    "--deployment", envvar="RANKGATE_DEPLOYMENT", help="Whose trail; without it that of --config, or `default`."
+)
 @click.option("--log", help="One log only, by its name.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes; new logs are picked up.")
 @click.option("--since", help="A duration like 10m, an RFC 3339 time, or a stream id.")
@@ -56,11 +57,12 @@ def audit() -> None:
 @click.pass_context
 def tail(
     ctx: click.Context,
-    url: str,
+    file: Path | None,
+    url: str | None,
     redis_user: str | None,
     redis_password_file: Path | None,
     redis_ca_file: Path | None,
-    deployment: str,
+    deployment: str | None,
     log: str | None,
     follow: bool,
     since: str | None,
@@ -89,9 +91,19 @@ def tail(
     from rankgate.cli.audit_tail import Group, Tail
     from rankgate.clients.audit_redis import connect, fault_word
     from rankgate.clients.trail import Trail
+    from rankgate.settings import load
 
     if consumer and not group:
         raise click.UsageError("--consumer has no effect without --group")
+    if file is not None:
+        settings = load(file)
+        url = url or settings.audit.redis_url
+        redis_user = redis_user or settings.audit.redis_user
+        redis_password_file = redis_password_file or settings.audit.redis_password_file
+        redis_ca_file = redis_ca_file or settings.audit.redis_ca_file
+        deployment = deployment or settings.deployment
+    if not url:
+        raise click.UsageError("give --redis URL, or --config FILE with audit.redis_url in it")
     try:
         wanted = Filter.parse(terms)
         start = parse_since(since, time.time_ns() // 1_000_000) if since else None
@@ -99,7 +111,7 @@ def tail(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     after = 0.0 if group else unconfirmed_after
-    run = Tail(Trail(client, deployment, log), wanted, output, sys.stdout.buffer, _style(), after)
+    run = Tail(Trail(client, deployment or "default", log), wanted, output, sys.stdout.buffer, _style(), after)
     with _ending_cleanly(ctx):
         try:
             if group:

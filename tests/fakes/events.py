@@ -31,6 +31,7 @@ def decision(number: int = 1, **changes: object) -> DecisionEvent:
         "time": TIME + number,
         "allowed": True,
         "reason": Reason.ALLOWED,
+        "detail": "nothing to say",
         "caller": Caller("https://issuer.example", "indexer", "acme", ("search", "batch")),
         "call": Call(
             request_id="request-1", route="cohere-v2", method="POST", path="/v2/rerank", source_address="10.0.0.7",
