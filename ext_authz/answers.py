@@ -47,7 +47,7 @@ def allow(case: Case, gate: Gate) -> Allow:
     )
     # Envoy removes after it sets: what is set must not be listed for removal. A caller's header of that name is
     # overwritten, so nothing of it gets through.
-    set_headers = (*ruling.headers, ("accept-encoding", "identity"), (RECEIPT, case.decision_id))
+    set_headers = (*ruling.headers, ("accept-encoding", "identity"))
     kept_names = {name for name, _ in set_headers} | ({lease.header} if lease else set())
     unlisted = unlisted_headers(case.http, route, gate.detector, principal.tenant)
     return Allow(

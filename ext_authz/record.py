@@ -29,11 +29,10 @@ def decision_event(case: Case, decision: Decision, gate: Gate, finished: float) 
         detail=case.detail,
         caller=Caller(principal.issuer, principal.subject, principal.tenant, principal.groups) if principal else None,
         call=Call(
-            request_id=http.id,
+            request_id=_header(case, "x-request-id"),
             route=case.route.name if case.route else "",
             method=http.method,
-            # A path that no route names is the caller's own text.
-            path=case.route.path if case.route else "",
+            path=_path(case, tenant, gate),
             source_address=http.source_address,
             dialect=request.dialect if request else "",
             operation=request.operation if request else "",
@@ -64,7 +63,7 @@ def decision_event(case: Case, decision: Decision, gate: Gate, finished: float) 
         capture=_capture(case, capture_mode, gate),
         question_digest=case.question_digest,
         duration_us=max(0, int((finished - case.now) * 1_000_000)),
-        trace=_trace(case),
+        trace=_header(case, "traceparent"),
     )
 
 
@@ -88,6 +87,13 @@ def _capture(case: Case, mode: str, gate: Gate) -> Capture | None:
     return capture_texts(mode, query, instruction, documents, gate.settings.audit.event_bytes, digest)
 
 
-def _trace(case: Case) -> str:
-    value = next(iter(case.http.values("traceparent")), b"")
-    return value.decode("ascii", "ignore")
+def _path(case: Case, tenant: str, gate: Gate) -> str:
+    """Return the path asked for; one that no route names is the caller's own text, and masked as such."""
+    if case.route is not None:
+        return case.http.path
+    return gate.masker(tenant, gate.all_types).mask(case.http.path, gate.detector.detect(case.http.path, cache=tenant))
+
+
+def _header(case: Case, name: str) -> str:
+    value = next(iter(case.http.values(name)), b"")
+    return value.decode("ascii", "replace")

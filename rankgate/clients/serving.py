@@ -18,7 +18,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from rankgate.clients import logs
-from rankgate.errors import SettingsError
+from rankgate.errors import GateError, SettingsError
 from rankgate.settings import Settings, SocketSettings, load
 
 __all__ = ["Filter", "Slot", "run"]
@@ -54,7 +54,7 @@ Build = Callable[[Settings, Slot], Awaitable[Filter]]
 
 
 def run(role: str, build: Build) -> int:
-    """Run one filter process until SIGTERM or SIGINT; return its exit code (2: settings that cannot work)."""
+    """Run one filter process until SIGTERM or SIGINT; return its exit code (1: a part that does not work, 2: settings that cannot work)."""
     parser = argparse.ArgumentParser(prog=f"python -m {role}")
     parser.add_argument("--config", type=Path, required=True, help="settings file (TOML)")
     parser.add_argument("--slot", type=int, default=0, help="number of this process among those of its role")
@@ -66,6 +66,9 @@ def run(role: str, build: Build) -> int:
     except SettingsError as error:
         print(f"{role}: {error}", file=sys.stderr)  # noqa: T201 - before or beside the log
         return 2
+    except GateError as error:
+        print(f"{role}: {error.reason.value}: {error.detail}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 

@@ -3,7 +3,9 @@
 import asyncio
 
 import cohere
+import httpx
 import pytest
+import pytest_asyncio
 from cohere.core.api_error import ApiError
 from flow.gate import Gate
 
@@ -15,23 +17,29 @@ import rego.v1
 decision := {"allowed": input.rerank.model != "rerank-secret", "rankgate": {"reasons": ["model not allowed"]}}
 """
 DOCUMENTS = ["opening hours of the store", "refund for maren.oldfield@example.org", "weather report"]
-CALLS = {"v1": ("cohere-v1", cohere.Client), "v2": ("cohere-v2", cohere.ClientV2)}
+CALLS = {"v1": cohere.Client, "v2": cohere.ClientV2}
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture
-async def gate():
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running():
     async with Gate(policy=POLICY) as gate:
         yield gate
 
 
-async def rerank(gate, version, *, model="rerank-v3.5", token=None, **options):
+@pytest.fixture
+def gate(running):
+    running.upstream.requests.clear()
+    return running
+
+
+async def rerank(gate, version, *, token=None, **call):
     """Call in a thread: the SDK is synchronous and the upstream runs on this loop."""
-    client = CALLS[version][1](api_key=token or gate.token(), base_url=gate.url)
-    return await asyncio.to_thread(
-        client.rerank, model=model, query="refund maren.oldfield@example.org", documents=DOCUMENTS, **options
-    )
+    call = {"model": "rerank-v3.5", "query": "refund maren.oldfield@example.org", "documents": DOCUMENTS, **call}
+    with httpx.Client() as http:
+        client = CALLS[version](api_key=token or gate.token(), base_url=gate.url, httpx_client=http)
+        return await asyncio.to_thread(client.rerank, **call)
 
 
 @pytest.mark.parametrize("version", CALLS)
@@ -58,7 +66,8 @@ async def test_a_denial_is_the_sdks_own_typed_error_with_a_receipt_and_is_not_re
     assert "model not allowed" in caught.value.body["message"]
     assert caught.value.headers["x-rankgate-decision-id"] in caught.value.body["message"]
     assert gate.upstream.requests == []
-    assert len(await gate.decisions()) == 1
+    receipts = [event["body"]["metadata"]["correlation_uid"] for event in await gate.decisions()]
+    assert receipts.count(caught.value.headers["x-rankgate-decision-id"]) == 1
 
 
 @pytest.mark.parametrize("version", CALLS)
@@ -70,8 +79,7 @@ async def test_a_bad_token_is_unauthorized(gate, version):
 
 @pytest.mark.parametrize("version", CALLS)
 async def test_too_many_documents_are_an_api_error_with_status_413(gate, version):
-    client = CALLS[version][1](api_key=gate.token(), base_url=gate.url)
     with pytest.raises(ApiError) as caught:
-        await asyncio.to_thread(client.rerank, model="m", query="q", documents=["d"] * 1001)
+        await rerank(gate, version, documents=["d"] * 1001)
     assert caught.value.status_code == 413
     assert "at most 1000 documents" in caught.value.body["message"]
