@@ -143,7 +143,7 @@ def value(text: str, label: str) -> str:
 
 
 def rerank(url: str, token: str | None) -> tuple[int, Any]:
-    body = json.dumps({"model": "m", "query": "refund of ada@example.com", "documents": DOCUMENTS}).encode()
+    body = json.dumps({"model": "demo", "query": "refund of ada@example.com", "documents": DOCUMENTS}).encode()
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
     try:
         with urllib.request.urlopen(urllib.request.Request(f"{url}/v2/rerank", body, headers), timeout=10) as answer:

@@ -90,7 +90,7 @@ class FileLog:
         self._next = 0
         self._last_ms = 0
         self._pending: list[_Pending] = []
-        self._pending_bytes = 0
+        self._pending_bytes = 0  # of entries not on disk yet, those being written included
         self._writing: list[_Pending] = []
         self._refused = 0
         self._level = 0
@@ -189,6 +189,8 @@ class FileLog:
             self._state = _State.CLOSED
             self._work.notify()
         self._thread.join()
+        with self._durable:
+            self._durable.notify_all()
         for files in self._history:
             if not refusing:
                 files.save_mark()
@@ -196,9 +198,9 @@ class FileLog:
         os.close(self._lock_file)
 
     def wait_durable(self, behind: int, timeout_s: float) -> None:
-        """Return when the current log holds more than `behind` durable entries, or after `timeout_s` seconds."""
+        """Return when the log holds more than `behind` durable entries, is closed, or `timeout_s` seconds are over."""
         with self._durable:
-            if self._history[-1].next <= behind:
+            if self._history[-1].next <= behind and self._state is not _State.CLOSED:
                 self._durable.wait(timeout_s)
 
     def delivered(self, files: LogFiles, index: int) -> None:
@@ -309,7 +311,7 @@ class FileLog:
                 self._work.wait()
             elif self._state in {_State.WRITE_FAILED, _State.SYNC_FAILED}:
                 self._work.wait(RETRY_S)
-            batch, self._pending, self._pending_bytes = self._pending, [], 0
+            batch, self._pending = self._pending, []
             state = self._state
         if batch:
             self._writing = batch
@@ -333,6 +335,8 @@ class FileLog:
                 self._fail(_State.SYNC_FAILED, "sync", batch)
                 return
             done, batch = batch[:count], batch[count:]
+            with self._work:
+                self._pending_bytes -= sum(HEADER_BYTES + len(pending.entry.leaf) for pending in done)
             _resolve(done)
             with self._durable:
                 self._durable.notify_all()
@@ -370,7 +374,9 @@ class FileLog:
         except (OSError, SyncError) as error:
             with self._work:
                 self._pending, self._pending_bytes = [], 0
-                self._next = self._history[-1].next
+                if len(self._history) > 1 and not self._history[-1].next:
+                    self._history.pop().discard()
+                self._continue(self._history[-1])
                 if self._state is not _State.CLOSED and isinstance(error, SyncError):
                     self._state = _State.SYNC_FAILED
             return

@@ -177,9 +177,11 @@ class Stack:
         return await self._spawn(f"{role}-{slot}", self._filters(role, self.config, slot))
 
     async def stop(self) -> None:
-        """Stop every child, the last one started first: Envoy, then the filters, then Valkey."""
-        for child in reversed(self.children):
-            await child.stop(grace_s=_STOP_S)
+        """Stop every child: Envoy, then the filters together, then Valkey, which takes their last events."""
+        order = {"envoy": 0, "valkey": 2}
+        for turn in range(3):
+            group = [child for child in self.children if order.get(child.name, 1) == turn]
+            await asyncio.gather(*(child.stop(grace_s=_STOP_S) for child in group))
 
     async def ended(self) -> Child:
         """Wait until any child ends, and return it."""

@@ -130,6 +130,7 @@ class Shipper:
         while not self._over():
             try:
                 self._session()
+                break  # everything is shipped, and it is time to stop
             except _ForkedError:
                 self._client.close()
                 return

@@ -84,7 +84,7 @@ class Telling:
         self.expect("the decision should be in the trail", event is not None)
         event = event or {}
         self.tell("receipt", receipt or "none")
-        self.tell("trail", f"{'allowed' if event.get('allowed') else 'denied'}, {event.get('reason', 'not recorded')}")
+        self.tell("trail", _verdict(event) or "not recorded")
         self.expect(f"the trail should say {reason}", event.get("reason") == reason)
         self.expect(f"the trail should say allowed: {allowed}", event.get("allowed") is allowed)
         return event
@@ -212,7 +212,7 @@ async def dropped(scene: Scene) -> Step:
         {"id": "kb-2", "text": "Parental leave is paid for fourteen weeks."},
     ]
     told.tell("sent", "documents " + ", ".join(f"{i}: {document['id']}" for i, document in enumerate(documents)))
-    body = {"model": "demo", "query": "Is parental leave paid?", "documents": documents}
+    body = {"model": "demo", "query": "Is parental leave paid?", "documents": documents, "top_n": 2}
     answer = await scene.caller.post("/v1/rerank", body, scene.token(SEARCH))
     arrived = scene.stage.reranker.count == before + 1
     told.expect("the engine should have received one request", arrived)
@@ -250,10 +250,14 @@ async def trail(scene: Scene) -> Step:
 
 
 def _in_words(event: dict[str, Any]) -> str:
-    verdict = {"True": "allowed", "False": "denied"}.get(str(event.get("allowed")), "")
-    reason = "" if event.get("reason") == "allowed" else event.get("reason", "")
     names = ("outcome", "what", "component")
-    return " ".join(filter(None, [event.get("decision_id"), verdict, reason, *(event.get(name) for name in names)]))
+    return " ".join(filter(None, [event.get("decision_id"), _verdict(event), *(event.get(name) for name in names)]))
+
+
+def _verdict(event: dict[str, Any]) -> str:
+    if "allowed" not in event:
+        return ""
+    return "allowed" if event["allowed"] else f"denied, {event.get('reason')}"
 
 
 STEPS: tuple[Callable[[Scene], Awaitable[Step]], ...] = (
