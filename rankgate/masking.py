@@ -180,6 +180,11 @@ class Masker:
         self._renderers = renderers
         self._guarded = _lookalike(frozenset((*STRUCTURED_TYPES, *_NAMES, *plan.operators)))
 
+    @property
+    def plan(self) -> Plan:
+        """Return what this masks."""
+        return self._plan
+
     def mask(self, text: str, findings: Sequence[Finding]) -> str:
         """Return `text` with the findings the plan names replaced, and look-alike pseudonyms escaped.
 

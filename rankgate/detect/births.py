@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 
+from rankgate.detect.context import Words
 from rankgate.detect.finding import Finding
 
 __all__ = ["Births"]
@@ -16,33 +18,29 @@ _MONTHS = (
     r"set(?:tembre|embro)?|oct(?:ober|obre|ubre)?|okt(?:ober)?|ott(?:obre)?|out(?:ubro)?|nov(?:ember|embre|iembre|embro)?|"
     r"dec(?:ember|embre)?|dez(?:ember|embro)?|dic(?:iembre|embre)?"
 )
-_DAY = r"(?:0?[1-9]|[12][0-9]|3[01])"
-_MONTH = r"(?:0?[1-9]|1[0-2])"
+_DAY = r"(?:[12][0-9]|3[01]|0?[1-9])"
+_MONTH = r"(?:1[0-2]|0?[1-9])"
 _YEAR = r"(?:19|20)[0-9]{2}"
 _MARK = r"\s?[\-/.\n ]\s?"
-_DATE = re.compile(
-    rf"(?<![0-9])(?:{_YEAR}{_MARK}{_MONTH}{_MARK}{_DAY}(?![0-9])"
-    rf"|{_DAY}{_MARK}{_MONTH}{_MARK}(?:{_YEAR}|[0-9]{{2}})(?![0-9])"
-    rf"|{_MONTH}{_MARK}{_DAY}{_MARK}(?:{_YEAR}|[0-9]{{2}})(?![0-9])"
-    rf"|{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"
-    rf"|{_YEAR}\s?年\s?{_MONTH}\s?月\s?{_DAY}\s?日"
-    rf"|{_DAY}(?:st|nd|rd|th|er|\.|º|o)?[\s\-.]{{0,3}}(?:of |de |di )?(?:{_MONTHS})\.?(?: de| del| di)?,?"
-    rf"[\s\-.]{{0,3}}(?:{_YEAR}|[0-9]{{2}})(?![0-9]))"
-    rf"|(?<![A-Za-z])(?:{_MONTHS})\.?[\s\-]{{0,2}}{_DAY}(?:st|nd|rd|th)?,?[\s\-]{{1,2}}{_YEAR}(?![0-9])",
-    re.IGNORECASE,
+_SHORT = rf"(?:{_YEAR}|[0-9]{{2}})"
+# No look-around, which RE2 lacks: `_dates` checks the neighbours.
+_DATE = Words(
+    rf"{_YEAR}{_MARK}{_MONTH}{_MARK}{_DAY}|{_DAY}{_MARK}{_MONTH}{_MARK}{_SHORT}|{_MONTH}{_MARK}{_DAY}{_MARK}{_SHORT}"
+    rf"|{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|{_YEAR}\s?年\s?{_MONTH}\s?月\s?{_DAY}\s?日"
+    rf"|{_DAY}(?:st|nd|rd|th|er|\.|º|o)?[\s\-.]{{0,3}}(?:of |de |di )?(?:{_MONTHS})\.?(?: de| del| di)?,?[\s\-.]{{0,3}}"
+    rf"{_SHORT}|(?:{_MONTHS})\.?[\s\-]{{0,2}}{_DAY}(?:st|nd|rd|th)?,?[\s\-]{{1,2}}{_YEAR}"
 )
 _WORDS = (
-    r"d\.?o\.?b\b\.?|dob(?=[0-9])|date[ _\-]?of[ _\-]?birth|birth[ _\-]?date|birth[ _\-]?day|\bborn|"
+    r"d\.?o\.?b\b\.?|dob|date[ _\-]?of[ _\-]?birth|birth[ _\-]?date|birth[ _\-]?day|\bborn|"
     r"\bgeb\.|\bgeboren|geburts(?:datum|tag)|\bnee? le\b|date de naissance|date[ _\-]naissance|"
     r"fecha[ _\-]de[ _\-]nacimiento|\bnacid[oa]|\bnat[oa] (?:il|a)\b|data di nascita|data urodzenia|"
     r"\burodzon[ya]|\bur\. |data de nascimento|\bnascid[oa]|geboortedatum|fodelsedatum|fødselsdato|"
     r"生年月日|出生日期|जनम"
 )
-_SAID = re.compile(_WORDS, re.IGNORECASE)
+_SAID = Words(_WORDS)
 # The whole date begins within this many characters behind the word, or ends as many before it.
 _REACH = 40
 _BACK = 8
-_LONGEST = 32
 
 
 class Births:
@@ -63,14 +61,25 @@ class Births:
 
     def find(self, text: str) -> Iterator[Finding]:
         """Yield the date nearest to each word."""
-        for said in _SAID.finditer(text):
-            date = _DATE.search(text, said.end(), said.end() + _REACH + _LONGEST)
-            if date is not None and date.start() - said.end() <= _REACH and _joined(text[said.end() : date.start()]):
-                yield Finding("DATE_OF_BIRTH", date.start(), date.end(), 0.95)
-                continue
-            dates = list(_DATE.finditer(text, max(0, said.start() - _BACK - _LONGEST), said.start()))
-            if dates and said.start() - dates[-1].end() <= _BACK:
-                yield Finding("DATE_OF_BIRTH", dates[-1].start(), dates[-1].end(), 0.85)
+        said = _SAID.spans(text)
+        dates = _dates(text) if said else []
+        starts = [start for start, _ in dates]
+        for start, end in said:
+            index = bisect_left(starts, end)
+            if index < len(dates) and starts[index] - end <= _REACH and _joined(text[end : starts[index]]):
+                yield Finding("DATE_OF_BIRTH", *dates[index], 0.95)
+            elif index and 0 <= start - dates[index - 1][1] <= _BACK:
+                yield Finding("DATE_OF_BIRTH", *dates[index - 1], 0.85)
+
+
+def _dates(text: str) -> list[tuple[int, int]]:
+    """Return the dates that are not part of a longer number or word."""
+    return [
+        (start, end)
+        for start, end in _DATE.spans(text)
+        if not text[end : end + 1].isdigit()
+        and not (text[start - 1 : start].isdigit() if text[start].isdigit() else text[start - 1 : start].isalpha())
+    ]
 
 
 def _joined(between: str) -> bool:

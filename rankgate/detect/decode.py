@@ -217,8 +217,8 @@ _UNSPLIT = frozenset(
 
 READINGS: tuple[Reading, ...] = (
     Reading("escapes", (r"%[0-9A-Fa-f]{2}", r"&#?[0-9A-Za-z]{2,8}", r"\\[uUxnrt\"'/]"), _unescaped),
-    Reading("base64", (r"[A-Za-z0-9+/_\-]{16}", r"[A-Za-z0-9+/_\-]{4}\n[A-Za-z0-9+/_\-]{12}"), _base64),
-    Reading("hex", (r"[0-9A-Fa-f]{16}", r"(?:[0-9A-Fa-f]{2}[ :,\-]{1,2}(?:0x)?){7}[0-9A-Fa-f]{2}"), _hex),
+    Reading("base64", (r"[A-Za-z0-9+/_\-]{16}", r"[A-Za-z0-9+/_\-]{4}\r?\n[A-Za-z0-9+/_\-]{4}"), _base64),
+    Reading("hex", (r"[0-9A-Za-z+/_\-]{16}", r"(?:[0-9A-Fa-f]{2}[ :,\-]{1,2}(?:0x)?){3}[0-9A-Fa-f]{2}"), _hex),
     Reading("spaced", (r"\s\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S\s", r"^\S[ \t]\S[ \t]\S[ \t]\S[ \t]\S[ \t]\S\s"), _despaced),
     Reading("wrapped", (r"[0-9A-Za-z@._+/=\-]\r?\n[0-9A-Za-z@._+/=\-]",), _unwrapped, decodes=False, types=_UNSPLIT),
     Reading("alike", (r"[0-9][ .\-]?[OoIl|SBZЗзбЧЅ][ .\-]?[0-9OoIl|SBZ]", r"[0-9]{2}[ .\-]?[OoIl|SBZЗзбЧЅ]"), _lookalikes, types=_DIGIT_TYPES),

@@ -108,12 +108,10 @@ class Detector:
 
     def _scan(self, source: View, levels: int, only: frozenset[str] | None) -> Iterator[Finding]:
         """Yield what `source` and its readings hold, as spans of the original."""
-        view = source
-        if not (source.text.isascii() and source.text.isprintable()):
-            view = folded(source)
-            if levels:
-                for reading in tags(source):
-                    yield from self._scan(reading, 0, only)
+        view = folded(source)
+        if levels and not source.text.isascii():
+            for reading in tags(source):
+                yield from self._scan(reading, 0, only)
         fired: set[int] = set()
         for finding in self._find(view.text, fired):
             if finding.type in self.types and (only is None or finding.type in only):

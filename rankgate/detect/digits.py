@@ -1,30 +1,31 @@
 """Numbers that carry their own proof: payment cards and national identifiers made of digits.
 
-One pass finds every run of digit groups; each kind then looks at the windows of groups that have its length.
+One pass finds every run of digit groups; a whole run, or a part of it in a known grouping, is then put to the test.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
-from stdnum import luhn, verhoeff
+from stdnum import verhoeff
 from stdnum.de import idnr
 from stdnum.gb import nhs
 from stdnum.pl import pesel
 
-from rankgate.detect.context import PHONE, SERIAL, near
+from rankgate.detect.context import PHONE, SERIAL, Nearby, Words
 from rankgate.detect.finding import Finding
 
 __all__ = ["KINDS", "DigitNumbers", "is_card", "is_ssn"]
 
 _RUN = re.compile(r"\d+(?:[ \t\r\n._\-/+]{1,3}\d+)*")
 _GROUP = re.compile(r"\d+")
-_MOST_GROUPS = 8
-_MOST_SINGLES = 19
+_SHORTEST = 9
+_LONGEST = 19
 
+Group = tuple[int, int]
 Shape = tuple[int, ...]
 
 # Issuer ranges as (first, last, lengths), by leading digits: ISO/IEC 7812 and the schemes' own tables.
@@ -57,12 +58,20 @@ _ISSUERS: tuple[tuple[str, str, frozenset[int]], ...] = (
 )
 
 
+_BY_PREFIX: dict[str, list[tuple[str, str, frozenset[int]]]] = {}
+for _issuer in _ISSUERS:
+    for _number in range(int(_issuer[0].ljust(2, "0")[:2]), int(_issuer[1].ljust(2, "9")[:2]) + 1):
+        _BY_PREFIX.setdefault(str(_number), []).append(_issuer)
+_DOUBLED = str.maketrans("0123456789", "0246813579")
+
+
 def is_card(digits: str) -> bool:
     """Return whether `digits` is a card number: an issuer's range, a length it uses, and the Luhn digit."""
     size = len(digits)
-    for first, last, lengths in _ISSUERS:
+    for first, last, lengths in _BY_PREFIX.get(digits[:2], ()):
         if size in lengths and first <= digits[: len(first)] <= last:
-            return len(set(digits)) > 1 and bool(luhn.is_valid(digits))
+            doubled = digits[-2::-2].translate(_DOUBLED)
+            return (sum(map(int, digits[::-2])) + sum(map(int, doubled))) % 10 == 0 and len(set(digits)) > 1
     return False
 
 
@@ -94,49 +103,56 @@ def _is_idnr(digits: str) -> bool:
 class Kind:
     """One identifier made of digits.
 
-    `shapes` are the groupings in which it is believed without a word near it (None: any); `words` name it.
+    `shapes` are the groupings in which it is believed without a word near it; `words` name it.
     """
 
     type: str
     lengths: frozenset[int]
     check: Callable[[str], bool]
-    shapes: frozenset[Shape] | None
-    words: re.Pattern[str]
+    shapes: frozenset[Shape]
+    words: Words
     score: float
     examples: tuple[str, ...]
 
 
-def _words(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE)
-
+_CARD_SHAPES = frozenset(
+    {(size,) for size in range(12, 20)}
+    | {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 1), (4, 4, 4, 4, 2), (4, 4, 4, 4, 3), (4, 4, 4), (4, 4, 4, 1)}
+    | {(4, 4, 4, 3), (4, 5, 6), (8, 8), (4, 12), (12, 4), (4, 4, 8), (8, 4, 4), (6, 10), (6, 13), (2,) * 8, (5, 5, 5)}
+    | {(4, 4, 4, 2), (4, 4, 5)}
+)
 
 KINDS: tuple[Kind, ...] = (
     Kind(
-        "CREDIT_CARD", frozenset(range(12, 20)), is_card, None, _words(r"card|visa|amex|\bcc\b|carte|tarjeta|karte"), 1.0,
+        "CREDIT_CARD", frozenset(range(12, 20)), is_card, _CARD_SHAPES, Words(r"card|visa|amex|\bcc\b|carte|tarjeta|karte"), 1.0,
         ("4012 8888 8888 1881", "378282246310005", "5555-5555-5555-4444"),
     ),
     Kind(
-        "IN_AADHAAR", frozenset({12}), _is_aadhaar, frozenset({(4, 4, 4)}), _words(r"aa?dha+r|uidai|\buid\b"), 0.95,
+        "IN_AADHAAR", frozenset({12}), _is_aadhaar, frozenset({(4, 4, 4)}), Words(r"aa?dha+r|uidai|\buid\b"), 0.95,
         ("2341 2341 2346", "aadhaar 234123412346"),
     ),
     Kind(
-        "PL_PESEL", frozenset({11}), _is_pesel, frozenset({(11,)}), _words(r"pesel"), 0.95,
+        "PL_PESEL", frozenset({11}), _is_pesel, frozenset({(11,)}), Words(r"pesel"), 0.95,
         ("44051401359",),
     ),
     Kind(
         "DE_TAX_ID", frozenset({11}), _is_idnr, frozenset({(11,), (2, 3, 3, 3)}),
-        _words(r"steuer|idnr|identifikationsnummer|tax|tin\b"), 0.95,
+        Words(r"steuer|idnr|identifikationsnummer|tax|tin\b"), 0.95,
         ("86 095 742 719", "36574261809"),
     ),
     Kind(
-        "US_SSN", frozenset({9}), is_ssn, frozenset({(3, 2, 4)}), _words(r"\bssn|social.{0,2}sec|\bss#|\bsocial\b"), 0.9,
+        "US_SSN", frozenset({9}), is_ssn, frozenset({(3, 2, 4)}), Words(r"\bssn|social.{0,2}sec|\bss#|\bsocial\b"), 0.9,
         ("219-09-9998", "ssn 219099998"),
     ),
     Kind(
-        "UK_NHS", frozenset({10}), _is_nhs, frozenset({(3, 3, 4)}), _words(r"\bnhs|national health|patient"), 0.9,
+        "UK_NHS", frozenset({10}), _is_nhs, frozenset({(3, 3, 4)}), Words(r"\bnhs|national health|patient"), 0.9,
         ("943 476 5919", "NHS number 9434765919"),
     ),
 )  # fmt: skip
+
+
+_SHAPES = frozenset(shape for kind in KINDS for shape in kind.shapes)
+_LONGEST_SHAPE = max(len(shape) for shape in _SHAPES)
 
 
 class DigitNumbers:
@@ -148,68 +164,104 @@ class DigitNumbers:
     positives = tuple((kind.type, example) for kind in KINDS for example in kind.examples)
 
     def find(self, text: str) -> Iterator[Finding]:
-        """Yield every window of digit groups that proves itself."""
+        """Yield every number that proves itself: a whole run, or a part of one that is grouped like a number."""
+        nearby = Nearby(text)
         for run in _RUN.finditer(text):
-            if run.end() - run.start() >= 9:
-                yield from _in_run(text, [group.span() for group in _GROUP.finditer(text, *run.span())])
+            if run.end() - run.start() < _SHORTEST:
+                continue
+            groups = [group.span() for group in _GROUP.finditer(text, *run.span())]
+            for chosen in _windows(text, groups):
+                yield from _judge(text, nearby, chosen)
 
 
-def _in_run(text: str, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
-    count = len(groups)
-    if 9 <= count <= _MOST_SINGLES and all(end - start == 1 for start, end in groups):
-        yield from _judge(text, groups)
+def _windows(text: str, groups: list[Group]) -> Iterator[list[Group]]:
+    """Yield the whole run, then what lies in it in a known grouping, line breaks inside the number closed."""
+    sizes = [end - start for start, end in groups]
+    if _SHORTEST <= sum(sizes) <= _LONGEST:
+        yield groups
+    if len(groups) == 1:
         return
-    for first in range(count):
+    if len(set(sizes)) == 1 and sizes[0] == 1:
+        if len(sizes) > _LONGEST:
+            yield from _spread_cards(text, groups)
+        return
+    broken = [text[left[1] : right[0]].strip("\r") == "\n" for left, right in pairwise(groups)]
+    if any(broken):
+        closed = [groups[0]]
+        for group, split in zip(groups[1:], broken, strict=True):
+            if split:
+                closed[-1] = (closed[-1][0], group[1])
+            else:
+                closed.append(group)
+        yield from _shaped(
+            closed, [sum(text[low] != "\n" and text[low] != "\r" for low in range(*one)) for one in closed]
+        )
+    yield from _shaped(groups, sizes)
+
+
+def _spread_cards(text: str, groups: list[Group]) -> Iterator[list[Group]]:
+    """Yield the sixteen-digit cards in a long run of single digits; sums from the left make each one a subtraction."""
+    digits = [int(text[start]) for start, _ in groups]
+    doubled = [int(str(digit).translate(_DOUBLED)) for digit in digits]
+    sums = [
+        list(accumulate((one if index % 2 == parity else two for index, (one, two) in both), initial=0))
+        for parity, both in (
+            (0, enumerate(zip(digits, doubled, strict=True))),
+            (1, enumerate(zip(digits, doubled, strict=True))),
+        )
+    ]
+    for first in range(len(digits) - 15):
+        total = sums[(first + 15) % 2]
+        if (total[first + 16] - total[first]) % 10 == 0:
+            yield groups[first : first + 16]
+
+
+def _shaped(groups: list[Group], sizes: list[int]) -> Iterator[list[Group]]:
+    for first in range(len(groups)):
         total = 0
-        for last in range(first, min(first + _MOST_GROUPS, count)):
-            total += groups[last][1] - groups[last][0]
-            if total > 19:
+        for last in range(first, min(first + _LONGEST_SHAPE, len(groups))):
+            total += sizes[last]
+            if total > _LONGEST:
                 break
-            if total >= 9:
-                yield from _judge(text, groups[first : last + 1])
+            if total >= _SHORTEST and tuple(sizes[first : last + 1]) in _SHAPES:
+                yield groups[first : last + 1]
 
 
-def _judge(text: str, groups: Sequence[tuple[int, int]]) -> Iterator[Finding]:
+def _judge(text: str, nearby: Nearby, groups: list[Group]) -> Iterator[Finding]:
     start, end = groups[0][0], groups[-1][1]
-    digits = "".join(text[low:high] for low, high in groups)
-    for kind in KINDS:
-        if len(digits) in kind.lengths and kind.check(digits) and _believed(kind, text, groups):
+    pieces = [text[low:high] for low, high in groups]
+    digits = "".join(pieces)
+    if not digits.isdigit():
+        digits = "".join(character for character in digits if character.isdigit())
+    for kind in _BY_LENGTH.get(len(digits), ()):
+        if kind.type == "CREDIT_CARD":
+            sure = kind.check(digits) and _one_card(text, groups)
+        else:
+            sure = _believed(kind, text, nearby, groups) and kind.check(digits)
+        if sure:
             yield Finding(kind.type, start, end, kind.score)
 
 
-def _believed(kind: Kind, text: str, groups: Sequence[tuple[int, int]]) -> bool:
-    if kind.shapes is None:
-        return _one_number(text, groups)
+def _one_card(text: str, groups: list[Group]) -> bool:
+    """Return whether the groups are cut alike and on at most two lines, as one number is and a table is not."""
+    gaps = {text[left[1] : right[0]] for left, right in pairwise(groups)} - {"\n", "\r\n"}
+    return text.count("\n", groups[0][0], groups[-1][1]) <= 1 and (len(gaps) <= 1 or len(groups) <= 4)
+
+
+def _believed(kind: Kind, text: str, nearby: Nearby, groups: list[Group]) -> bool:
     start, end = groups[0][0], groups[-1][1]
-    if near(kind.words, text, start, end):
+    if nearby.has(kind.words, start, end):
         return True
-    if not _shapes(text, groups) & kind.shapes:
+    shape = tuple(sum(map(str.isdigit, text[low:high])) for low, high in groups)
+    if set(shape) == {1}:
+        shape = (len(shape),)
+    if shape not in kind.shapes:
         return False
-    if kind.type == "UK_NHS" and near(PHONE, text, start, end):
+    if kind.type == "UK_NHS" and nearby.has(PHONE, start, end):
         return False
     if kind.type == "US_SSN" and text[groups[0][1]] != text[groups[1][1]]:
         return False
-    return not near(SERIAL, text, start, end, after=0)
+    return not nearby.has(SERIAL, start, end, after=False)
 
 
-def _one_number(text: str, groups: Sequence[tuple[int, int]]) -> bool:
-    """Return whether the groups read as one card number: a known grouping, or evenly cut, on at most two lines."""
-    gaps = [text[left[1] : right[0]] for left, right in pairwise(groups)]
-    if sum("\n" in gap for gap in gaps) > 1:
-        return False
-    return len(set(gaps) - {"\n", "\r\n"}) <= 1 or len(groups) <= 5
-
-
-def _shapes(text: str, groups: Sequence[tuple[int, int]]) -> set[Shape]:
-    """Return the grouping as written, the one with line breaks inside the number closed, and single digits as one."""
-    written = tuple(end - start for start, end in groups)
-    closed = [written[0]]
-    for left, right in pairwise(groups):
-        if text[left[1] : right[0]].strip("\r") == "\n":
-            closed[-1] += right[1] - right[0]
-        else:
-            closed.append(right[1] - right[0])
-    shapes = {written, tuple(closed)}
-    if len(written) > 1 and set(written) == {1}:
-        shapes.add((len(written),))
-    return shapes
+_BY_LENGTH = {size: tuple(kind for kind in KINDS if size in kind.lengths) for size in range(9, 20)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rankgate.detect.context import near
+from rankgate.detect.context import Nearby, Words
 from rankgate.detect.finding import Finding
 
 __all__ = ["Emails"]
@@ -24,7 +24,7 @@ _BRACKETED = re.compile(r"\s{0,2}[\[({<]\s?(?:at|@|arroba)\s?[\])}>]\s{0,2}", re
 _SPOKEN = re.compile(r"\s{1,2}at\s{1,2}(?=[\w\-]{1,63}\s{1,2}dot\s)", re.IGNORECASE)
 _LEFT = re.compile(r"[\w.+%'\-]{1,64}")
 _PICTURE = re.compile(r"[0-9]x\.(?:png|jpe?g|gif|webp|svg)$", re.IGNORECASE)
-_WORDS = re.compile(r"mail|contact|reach|write|address|correo|courriel", re.IGNORECASE)
+_WORDS = Words(r"mail|contact|reach|write|address|correo|courriel")
 
 
 class Emails:
@@ -51,9 +51,10 @@ class Emails:
         for join in _BRACKETED.finditer(text):
             yield from _around(text, *join.span(), 0.9)
         if "dot" in low:
+            nearby = Nearby(text)
             for join in _SPOKEN.finditer(text):
                 for finding in _around(text, *join.span(), 0.8):
-                    if _joins_address(text, finding.start, join.start()):
+                    if _joins_address(text, nearby, finding.start, join.start()):
                         yield finding
 
 
@@ -80,6 +81,6 @@ def _local(text: str, end: int) -> int | None:
     return end - len(local) if local else None
 
 
-def _joins_address(text: str, start: int, end: int) -> bool:
+def _joins_address(text: str, nearby: Nearby, start: int, end: int) -> bool:
     """Return whether a bare "at" joins an address rather than two words of a sentence."""
-    return any(not character.isalpha() for character in text[start:end]) or near(_WORDS, text, start, end, after=0)
+    return any(not character.isalpha() for character in text[start:end]) or nearby.has(_WORDS, start, end, after=False)

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 
+from rankgate.detect.context import Words
 from rankgate.detect.finding import Finding
 from rankgate.detect.recognizer import Rule, whole
 
@@ -31,28 +32,28 @@ def _key(trigger: str, pattern: str, example: str, *, mixed: bool = False) -> Ru
 
 
 API_KEYS: tuple[Rule, ...] = (
-    _key("A(?:KIA|SIA)[0-9A-Z]{8}", r"A(?:KIA|SIA)[0-9A-Z]{16}", "AKI" + "A" + "Q3EGX7ZP5LMN2RST"),
-    _key("gh[pousr]_[0-9A-Za-z]{8}", r"gh[pousr]_[0-9A-Za-z]{30,255}", "gh" + "p_" + _A),
+    _key("A(?:KIA|SIA)", r"A(?:KIA|SIA)[0-9A-Z]{16}", "AKI" + "A" + "Q3EGX7ZP5LMN2RST"),
+    _key("gh[pousr]_", r"gh[pousr]_[0-9A-Za-z]{30,255}", "gh" + "p_" + _A),
     _key("github_pat_", r"github_pat_[0-9A-Za-z_]{22,255}", "github" + "_pat_" + _A),
     _key("xox[abeoprs]-|xapp-", r"(?:xox[abeoprs]|xapp)-[0-9A-Za-z\-]{10,250}", "xox" + "b-" + "123456789012-" + _A),
     _key("[srp]k_(?:live|test)_|whsec_", r"(?:[srp]k_(?:live|test)|whsec)_[0-9A-Za-z]{16,250}", "sk" + "_live_" + _A),
-    _key("sk-[0-9A-Za-z_\\-]{8}", r"(?<![0-9A-Za-z])sk-[0-9A-Za-z_\-]{20,250}", "sk" + "-proj-" + _A, mixed=True),
+    _key("sk-", r"(?<![0-9A-Za-z])sk-[0-9A-Za-z_\-]{20,250}", "sk" + "-proj-" + _A, mixed=True),
     _key("AIza", r"AIza[0-9A-Za-z_\-]{35}", "AI" + "za" + _A[:35]),
     _key("ya29\\.|GOCSPX-", r"(?:ya29\.|GOCSPX-)[0-9A-Za-z_\-]{20,250}", "ya" + "29." + _A),
     _key("gl(?:pat|dt|rt|ptt|soat|cbt)-", r"gl(?:pat|dt|rt|ptt|soat|cbt)-[0-9A-Za-z_\-]{20,250}", "gl" + "pat-" + _A[:20]),
-    _key("npm_[0-9A-Za-z]{8}", r"npm_[0-9A-Za-z]{36}", "np" + "m_" + _A[:36]),
-    _key("hf_[0-9A-Za-z]{8}", r"(?<![0-9A-Za-z])hf_[0-9A-Za-z]{30,100}", "h" + "f_" + _A[:34]),
-    _key("SG\\.[0-9A-Za-z_\\-]{8}", r"SG\.[0-9A-Za-z_\-]{16,64}\.[0-9A-Za-z_\-]{16,64}", "S" + "G." + _A[:22] + "." + _A),
-    _key("(?:SK|AC)[0-9a-f]{16}", r"(?<![0-9A-Za-z])(?:SK|AC)[0-9a-f]{32}(?![0-9A-Za-z])", "S" + "K" + _HEX),
-    _key("pypi-[0-9A-Za-z_\\-]{8}", r"pypi-[0-9A-Za-z_\-]{40,255}", "py" + "pi-" + _A, mixed=True),
+    _key("npm_", r"npm_[0-9A-Za-z]{36}", "np" + "m_" + _A[:36]),
+    _key("hf_", r"(?<![0-9A-Za-z])hf_[0-9A-Za-z]{30,100}", "h" + "f_" + _A[:34]),
+    _key("SG\\.", r"SG\.[0-9A-Za-z_\-]{16,64}\.[0-9A-Za-z_\-]{16,64}", "S" + "G." + _A[:22] + "." + _A),
+    _key("(?:SK|AC)[0-9a-f]{4}", r"(?<![0-9A-Za-z])(?:SK|AC)[0-9a-f]{32}(?![0-9A-Za-z])", "S" + "K" + _HEX),
+    _key("pypi-", r"pypi-[0-9A-Za-z_\-]{40,255}", "py" + "pi-" + _A, mixed=True),
     _key("do[opr]_v1_", r"do[opr]_v1_[0-9a-f]{64}", "do" + "p_v1_" + 2 * _HEX),
     _key("shp(?:at|ca|pa|ss)_", r"shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{32}", "shp" + "at_" + _HEX),
-    _key("hvs\\.|dckr_pat_|glsa_|lin_api_|pcsk_|gsk_|jina_|pplx-|dapi[0-9a-f]{8}|NRAK-|PMAK-|AGE-SECRET-KEY-",
+    _key("hvs\\.|dckr_pat_|glsa_|lin_api_|pcsk_|gsk_|jina_|pplx-|dapi|NRAK-|PMAK-|AGE-SECRET-KEY-",
          r"(?:hvs\.|dckr_pat_|glsa_|lin_api_|pcsk_|gsk_|jina_|pplx-|dapi|NRAK-|PMAK-|AGE-SECRET-KEY-)[0-9A-Za-z_\-]{20,250}",
          "gs" + "k_" + _A, mixed=True),
     _key("hooks\\.slack\\.com/services/", r"hooks\.slack\.com/services/[0-9A-Za-z/]{20,100}",
          "hooks.slack.com/" + "services/T0AB12CD3/B0EF45GH6/" + _A[:24]),
-    _key("[0-9]{8,10}:AA[0-9A-Za-z_\\-]{8}", r"(?<![0-9])[0-9]{8,10}:AA[0-9A-Za-z_\-]{33}", "123456789:" + "AA" + _A[:33]),
+    _key("[0-9]:AA", r"(?<![0-9])[0-9]{8,10}:AA[0-9A-Za-z_\-]{33}", "123456789:" + "AA" + _A[:33]),
     _key("AccountKey=|SharedAccessKey=", r"(?:AccountKey|SharedAccessKey)=[0-9A-Za-z+/]{40,100}={0,2}", "Account" + "Key=" + _A + _A + "=="),
 )  # fmt: skip
 
@@ -61,12 +62,10 @@ _NAMES = (
     r"auth[_\- ]?token|access[_\- ]?token|refresh[_\- ]?token|token|passw(?:or)?d|passphrase|pwd|private[_\- ]?key|"
     r"credentials?|passwort|kennwort|mot de passe|contrasena)"
 )
-_ASSIGNMENT = re.compile(
-    rf"{_NAMES}[\"'\]`*]{{0,3}}\s{{0,3}}(?:=>|:=|=|:|\bis\b)\s{{0,3}}[\"'`*]{{0,3}}"
-    r"(?P<value>[^\s\"'`,;<>(){}\[\]]{8,512})",
-    re.IGNORECASE,
-)
-_BEARER = re.compile(r"\b(?:Bearer|Basic|Token)\s{1,3}(?P<value>[0-9A-Za-z._~+/\-]{16,2048}={0,2})")
+_ASSIGNED = Words(rf"{_NAMES}[\"'\]`*]{{0,3}}\s{{0,3}}(?:=>|:=|=|:|\bis\b)\s{{0,3}}[\"'`*]{{0,3}}")
+_VALUE = re.compile(r"[^\s\"'`,;<>(){}\[\]]{8,512}")
+_SCHEME = Words(r"\b(?:Bearer|Basic|Token)\s{1,3}")
+_CREDENTIAL = re.compile(r"[0-9A-Za-z._~+/\-]{16,2048}={0,2}")
 
 
 class Assignments:
@@ -75,7 +74,7 @@ class Assignments:
     types = ("API_KEY",)
     triggers = (
         rf"(?i){_NAMES}[\"'\]`*]{{0,3}}\s{{0,3}}(?:=|:|is\s)",
-        r"(?:Bearer|Basic|Token)\s{1,3}[0-9A-Za-z._~+/\-]{16}",
+        r"(?:Bearer|Basic|Token)\s",
     )
     long = True
     positives = (
@@ -86,33 +85,35 @@ class Assignments:
 
     def find(self, text: str) -> Iterator[Finding]:
         """Yield every value that looks chosen or drawn rather than written."""
-        for pattern, score in ((_ASSIGNMENT, 0.8), (_BEARER, 0.85)):
-            for match in pattern.finditer(text):
-                value = match.group("value").rstrip(".!?*")
-                if _unwordly(value):
-                    start = match.start("value")
-                    yield Finding("API_KEY", start, start + len(value), score)
+        for words, value, score in ((_ASSIGNED, _VALUE, 0.8), (_SCHEME, _CREDENTIAL, 0.85)):
+            for _, start in words.spans(text):
+                match = value.match(text, start)
+                if match is not None:
+                    secret = match.group().rstrip(".!?*")
+                    if _unwordly(secret):
+                        yield Finding("API_KEY", start, start + len(secret), score)
 
 
 def _unwordly(value: str) -> bool:
     """Return whether `value` mixes kinds of characters the way secrets do and words, numbers and paths do not."""
     if len(value) < 8 or "://" in value or "@" in value or len(set(value)) < 6:
         return False
-    lower = any(character.islower() for character in value)
-    upper = any(character.isupper() for character in value)
-    digit = any(character.isdigit() for character in value)
-    other = any(not character.isalnum() and character not in "-_./:" for character in value)
-    return (lower or upper) and digit + other + (lower and upper) >= (1 if digit else 2)
+    cases = (value != value.upper()) + (value != value.lower())
+    digit = _DIGIT.search(value) is not None
+    other = _SIGN.search(value) is not None
+    return cases > 0 and digit + other + (cases == 2) >= (1 if digit else 2)
 
 
-_TOKEN = re.compile(r"[0-9A-Za-z_\-]{10,}+(?:\.[0-9A-Za-z_\-]*+){1,4}")
+_DIGIT = re.compile(r"[0-9]")
+_SIGN = re.compile(r"[^\w\-./:]")
+_TOKEN = re.compile(r"(?<![0-9A-Za-z_\-])[0-9A-Za-z_\-]{10,}+(?:\.[0-9A-Za-z_\-]*+){1,4}")
 
 
 class JsonWebTokens:
     """The recogniser of JSON Web Tokens (RFC 7519 section 3), unsigned, cut and encrypted ones included."""
 
     types = ("JWT",)
-    triggers = (r"eyJ[0-9A-Za-z_\-]{6,}\.",)
+    triggers = (r"eyJ",)
     long = True
     positives = (("JWT", "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0In0." + _A),)
 

@@ -7,27 +7,33 @@ and asks at most _QUESTIONS times a text. Beyond that a candidate's shape alone 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import phonenumbers
 from phonenumbers import PhoneMetadata, PhoneNumber
 
-from rankgate.detect.context import PHONE, SERIAL, near
+from rankgate.detect.context import PHONE, SERIAL, Nearby, Words
 from rankgate.detect.finding import Finding
 from rankgate.errors import SettingsError
 
 __all__ = ["Phones", "e164"]
 
-_QUESTIONS = 400
+_QUESTIONS = 64
+_MOST_GROUPS = 6
 _GAP = r"[ \t\n\r().\-/]{0,3}"
-_INTERNATIONAL = re.compile(rf"(?<!\d)(?:\+|00(?=[1-9])|011(?=[ \-][1-9])){_GAP}\d(?:{_GAP}\d){{6,14}}")
-_NATIONAL = re.compile(r"(?<![\d+])\(?\d(?:[ \t\n\r().\-/]{0,3}\d){6,13}(?!\d)")
+_INTERNATIONAL = Words(rf"(?:\+{_GAP}|00|011[ \-])[1-9](?:{_GAP}\d){{6,14}}")
+_NATIONAL = Words(rf"\(?\d(?:{_GAP}\d){{6,13}}")
+Group = tuple[int, int]
+
 _GROUP = re.compile(r"\d+")
 _EXTENSION = re.compile(r"\s{0,2}(?:x|ext\.?|extension|#)\s{0,2}\d{1,6}(?!\d)", re.IGNORECASE)
 _DATE = re.compile(r"(?:(?:19|20)\d\d[\-/.](?:0?[1-9]|1[0-2])[\-/.]\d|\d{1,2}[\-/.]\d{1,2}[\-/.](?:19|20)\d\d)")
 _GLUED = re.compile(r"[A-Za-z0-9_@#$€£%.,:=/\\\-*]$")
 _LETTERS_GLUED = re.compile(r"(?:tel|phone|mobile|cell|fax|call|whatsapp)[:=.\-]?$", re.IGNORECASE)
+# A unit, a currency or a decimal part says that the digits before it are an amount.
+_COUNTED = re.compile(r",\d|\.\d|[%€$£]|\s?(?:USD|EUR|GBP|INR|kg|km|ms|MB|GB|units|tokens)\b")
 _NANP = re.compile(r"(?:1[ .\-])?(?:\(\d{3}\)[ \-]{0,2}|\d{3}[ .\-/])\d{3}[ .\-]?\d{4}")
 
 
@@ -62,30 +68,32 @@ class Phones:
     def find(self, text: str) -> Iterator[Finding]:
         """Yield every number, with its extension."""
         budget = [_QUESTIONS]
-        taken = 0
-        if "+" in text or "00" in text or "011" in text:
-            for match in _INTERNATIONAL.finditer(text):
-                end = _international_end(text, match, budget)
+        nearby = Nearby(text)
+        taken = [0]
+        if "+" in text or "00" in text or "011 " in text or "011-" in text:
+            for start, stop in _INTERNATIONAL.spans(text):
+                end = _international_end(text, start, stop, nearby, budget)
                 if end is not None:
-                    yield Finding("PHONE_NUMBER", match.start(), _with_extension(text, end), 0.95)
-        for match in _NATIONAL.finditer(text):
-            if match.start() < taken:
+                    taken.append(_with_extension(text, end))
+                    yield Finding("PHONE_NUMBER", start, taken[-1], 0.95)
+        done = 0
+        for start, stop in _NATIONAL.spans(text):
+            if start < done or start < taken[bisect_right(taken, start + 16) - 1]:
                 continue
-            span = self._national(text, match, budget)
-            if span is not None:
-                taken = _with_extension(text, span[1])
-                yield Finding("PHONE_NUMBER", span[0], taken, 0.8)
+            end = self._national_end(text, start, stop, nearby, budget)
+            if end is not None:
+                done = _with_extension(text, end)
+                yield Finding("PHONE_NUMBER", start, done, 0.8)
 
-    def _national(self, text: str, match: re.Match[str], budget: list[int]) -> tuple[int, int] | None:
-        """Return the span of a national number that begins at `match`, or None."""
-        start = match.start()
+    def _national_end(self, text: str, start: int, stop: int, nearby: Nearby, budget: list[int]) -> int | None:
+        """Return where the national number that begins at `start` ends, None where none does."""
         left = text[max(0, start - 12) : start]
         if _GLUED.search(left) and not _LETTERS_GLUED.search(left):
             return None
-        if _DATE.match(text, start) or _counted(text, match):
+        if _DATE.match(text, start) or _COUNTED.match(text, stop):
             return None
-        said = near(PHONE, text, start, match.end())
-        if not said and near(SERIAL, text, start, match.end(), after=0):
+        said = nearby.has(PHONE, start, stop)
+        if not said and nearby.has(SERIAL, start, stop, after=False):
             return None
         if self._nanp:
             nanp = _NANP.match(text, start)
@@ -94,20 +102,20 @@ class Phones:
                 and not text[nanp.end() : nanp.end() + 1].isdigit()
                 and _is_nanp(nanp.group(), said=said)
             ):
-                return nanp.span()
-        groups = [group.span() for group in _GROUP.finditer(text, start, match.end())]
+                return nanp.end()
+        groups = _groups(text, start, stop)[:_MOST_GROUPS]
         for count in range(len(groups), 0, -1):
-            chosen = groups[:count]
-            if self._plausible(text, chosen, budget, said=said):
-                return start, chosen[-1][1]
+            if self._plausible(text, groups[:count], budget, said=said):
+                return groups[count - 1][1]
         return None
 
-    def _plausible(self, text: str, groups: Sequence[tuple[int, int]], budget: list[int], *, said: bool) -> bool:
-        digits = "".join(text[low:high] for low, high in groups)
-        if not 7 <= len(digits) <= 12 or len(set(digits)) < 3:
-            return False
+    def _plausible(self, text: str, groups: list[Group], budget: list[int], *, said: bool) -> bool:
+        """Return whether the groups are a number of one of the regions, grouped like one or said to be one."""
         shape = tuple(high - low for low, high in groups)
-        if len(shape) > 6 or shape[-1] < 2 or (len(shape) > 1 and max(shape) > 8):
+        if not 7 <= sum(shape) <= 12 or shape[-1] < 2 or (len(shape) > 1 and max(shape) > 8):
+            return False
+        digits = "".join([text[low:high] for low, high in groups])
+        if len(set(digits)) < 3:
             return False
         if said and shape in {(3, 4), (7,)} and digits[0] in "23456789" and self._nanp:
             return True
@@ -117,21 +125,15 @@ class Phones:
                 national = digits[len(region.trunk) :]
             elif region.trunk == "0" and not (region.name == "IN" and len(digits) == 10):
                 continue
-            if not (said or _telling(shape, digits, region)):
-                continue
-            if _is_valid(region.code, national, digits, budget):
+            if (said or _telling(shape, digits, region)) and _is_valid(region.code, national, digits, budget):
                 return True
         return False
 
 
-def _counted(text: str, match: re.Match[str]) -> bool:
-    """Return whether a unit, a currency or a decimal part says that the digits are an amount."""
-    return (
-        re.match(
-            r",\d|\.\d|[%€$£]|\s?(?:USD|EUR|GBP|INR|kg|km|ms|MB|GB|units|tokens)\b", text[match.end() : match.end() + 8]
-        )
-        is not None
-    )
+def _groups(text: str, start: int, stop: int) -> list[Group]:
+    """Return the groups of digits within a span, without a last one that goes on behind it."""
+    groups = [group.span() for group in _GROUP.finditer(text, start, stop)]
+    return groups[:-1] if text[stop : stop + 1].isdigit() else groups
 
 
 def _telling(shape: tuple[int, ...], digits: str, region: _Region) -> bool:
@@ -170,32 +172,33 @@ def _is_valid(code: int, national: str, written: str, budget: list[int]) -> bool
     return bool(phonenumbers.is_valid_number(number))
 
 
-def _international_end(text: str, match: re.Match[str], budget: list[int]) -> int | None:
-    """Return where the international number that begins at `match` ends: the longest valid cut at a group."""
-    groups = [group.span() for group in _GROUP.finditer(text, *match.span())]
+def _international_end(text: str, start: int, stop: int, nearby: Nearby, budget: list[int]) -> int | None:
+    """Return where the international number that begins at `start` ends: the longest valid cut at a group."""
+    if text[start - 1 : start].isdigit():
+        return None
+    groups = _groups(text, start, stop)
     possible: int | None = None
-    plus = match.group().startswith("+")
-    skipped = 0 if plus else 3 if match.group().startswith("011") else 2
-    marked = plus or near(PHONE, text, match.start(), match.end())
+    plus = text[start] == "+"
+    skipped = 0 if plus else 3 if text.startswith("011", start) else 2
+    said = nearby.has(PHONE, start, stop)
     for count in range(len(groups), 0, -1):
         chosen = groups[:count]
         digits = "".join(text[low:high] for low, high in chosen)[skipped:]
         if not 8 <= len(digits) <= 15:
             continue
         budget[0] -= 1
-        verdict = _judge(digits.replace("(0)", "")) if budget[0] >= 0 else (True, True)
+        verdict = _judge(text[start : chosen[-1][1]] if plus else "+" + digits) if budget[0] >= 0 else (True, True)
         if verdict[0]:
             return chosen[-1][1]
-        if verdict[1] and possible is None and (count > 1 or marked) and plus:
+        if verdict[1] and possible is None and (count > 1 or said) and plus:
             possible = chosen[-1][1]
-    grouped = len(groups) > 1 or near(PHONE, text, match.start(), match.end())
-    return possible if grouped else None
+    return possible
 
 
-def _judge(digits: str) -> tuple[bool, bool]:
-    """Return whether `+digits` is a valid number, and whether its length is possible."""
+def _judge(written: str) -> tuple[bool, bool]:
+    """Return whether an international number is valid, and whether its length is possible."""
     try:
-        number = phonenumbers.parse("+" + digits)
+        number = phonenumbers.parse(written)
     except phonenumbers.NumberParseException:
         return False, False
     return bool(phonenumbers.is_valid_number(number)), bool(phonenumbers.is_possible_number(number))

@@ -9,6 +9,7 @@ from stdnum import iban
 from stdnum.es import dni, nie
 from stdnum.it import codicefiscale
 
+from rankgate.detect.context import Words
 from rankgate.detect.finding import Finding
 from rankgate.detect.recognizer import Rule
 
@@ -26,37 +27,36 @@ _LENGTHS = {
     }.items()
     for code in codes.split()
 }  # fmt: skip
-_START = re.compile(rf"(?={'(' + '|'.join(sorted(_LENGTHS)) + ')'}[ \-]?[0-9][ \-]?[0-9])", re.IGNORECASE)
+_START = Words(rf"(?:{'|'.join(sorted(_LENGTHS))})[ \-]?[0-9][ \-]?[0-9]")
 _BODY = re.compile(r"[0-9A-Za-z](?:[ \t\r\n.\-_]{0,2}[0-9A-Za-z]){14,33}")
-_VALUES = {character: str(value) for value, character in enumerate("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")}
+_SEPARATORS = str.maketrans("", "", " \t\r\n.-_")
+_VALUES = str.maketrans({character: str(value) for value, character in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 10)})
 
 
 def is_iban(compact: str) -> bool:
     """Return whether `compact`, upper case without separators, is an IBAN (ISO 7064 mod 97-10, then structure)."""
     if len(compact) != _LENGTHS.get(compact[:2], 0) or not compact[2:4].isdigit():
         return False
-    number = "".join(_VALUES[character] for character in compact[4:] + compact[:4])
-    return int(number) % 97 == 1 and bool(iban.is_valid(compact, check_country=False))
+    number = (compact[4:] + compact[:4]).translate(_VALUES)
+    return number.isdigit() and int(number) % 97 == 1 and bool(iban.is_valid(compact, check_country=False))
 
 
 class Ibans:
     """The recogniser of IBANs, glued or in groups; what follows the number is left alone."""
 
     types = ("IBAN_CODE",)
-    triggers = (r"(?i)[A-Z]{2}[ \-]?[0-9][ \-]?[0-9](?:[ \t\r\n.\-_]{0,2}[0-9A-Z]){11}",)
+    triggers = (r"(?i)[A-Z]{2}[ \-]?[0-9][ \-]?[0-9]",)
     long = False
     positives = (("IBAN_CODE", "DE89 3704 0044 0532 0130 00"), ("IBAN_CODE", "ibanGB82WEST12345698765432"))
 
     def find(self, text: str) -> Iterator[Finding]:
         """Yield every IBAN; tried at each country code followed by two digits."""
-        for start in _START.finditer(text):
-            body = _BODY.match(text, start.start())
-            if body is None:
-                continue
-            length = _LENGTHS[start.group(1).upper()]
-            kept = [index for index in range(*body.span()) if text[index].isalnum()][:length]
-            if len(kept) == length and is_iban("".join(text[index] for index in kept).upper()):
-                yield Finding("IBAN_CODE", kept[0], kept[-1] + 1, 1.0)
+        for at, _ in _START.spans(text):
+            length = _LENGTHS[text[at : at + 2].upper()]
+            body = _BODY.match(text, at)
+            if body is not None and is_iban(body.group().translate(_SEPARATORS)[:length].upper()):
+                kept = [index for index in range(*body.span()) if text[index].isalnum()]
+                yield Finding("IBAN_CODE", kept[0], kept[length - 1] + 1, 1.0)
 
 
 def _fiscal(match: re.Match[str]) -> tuple[int, int] | None:
@@ -66,7 +66,7 @@ def _fiscal(match: re.Match[str]) -> tuple[int, int] | None:
 
 FISCAL_CODE = Rule(
     "IT_FISCAL_CODE",
-    (r"(?i)[A-Z]{3}[ \n]?[A-Z]{3}[ \n]?[0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{2}",),
+    (r"(?i)[A-Z][ \n]?[0-9LMNPQRSTUV]{2}[ABCDEHLMPRST][0-9LMNPQRSTUV]{2}[ \n]?[A-Z][0-9LMNPQRSTUV]{3}",),
     re.compile(
         r"(?<![0-9])(?<![A-Za-z]{3})[A-Z]{3}[ \n]?[A-Z]{3}[ \n]?[0-9LMNPQRSTUV]{2}[ABCDEHLMPRST][0-9LMNPQRSTUV]{2}"
         r"[ \n]?[A-Z][0-9LMNPQRSTUV]{3}[ \n]?[A-Z](?![0-9])",
