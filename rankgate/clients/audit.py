@@ -189,19 +189,25 @@ class FileLog:
             self._state = _State.CLOSED
             self._work.notify()
         self._thread.join()
-        with self._durable:
-            self._durable.notify_all()
         for files in self._history:
             if not refusing:
                 files.save_mark()
             files.close()
         os.close(self._lock_file)
 
-    def wait_durable(self, behind: int, timeout_s: float) -> None:
-        """Return when the log holds more than `behind` durable entries, is closed, or `timeout_s` seconds are over."""
+    def wait_durable(self, behind: int, timeout_s: float, enough: threading.Event | None = None) -> None:
+        """Return when the current log holds more than `behind` durable entries, or after `timeout_s` seconds.
+
+        `wake` ends the waiting early; a set `enough` keeps it from beginning.
+        """
         with self._durable:
-            if self._history[-1].next <= behind and self._state is not _State.CLOSED:
+            if self._history[-1].next <= behind and not (enough and enough.is_set()):
                 self._durable.wait(timeout_s)
+
+    def wake(self) -> None:
+        """End every `wait_durable` now."""
+        with self._durable:
+            self._durable.notify_all()
 
     def delivered(self, files: LogFiles, index: int) -> None:
         """Note that the stream of `files` holds every entry below `index`; a smaller number takes back."""
@@ -338,8 +344,7 @@ class FileLog:
             with self._work:
                 self._pending_bytes -= sum(HEADER_BYTES + len(pending.entry.leaf) for pending in done)
             _resolve(done)
-            with self._durable:
-                self._durable.notify_all()
+            self.wake()
         self._watch_cap()
 
     def _fail(self, state: _State, cause: str, lost: list[_Pending]) -> None:
@@ -384,8 +389,7 @@ class FileLog:
             if self._state is not _State.CLOSED:
                 self._state = _State.OPEN
             self._refused -= refused
-        with self._durable:
-            self._durable.notify_all()
+        self.wake()
 
     def _watch_cap(self) -> None:
         used = self.undelivered_bytes

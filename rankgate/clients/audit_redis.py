@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["connect", "fault_word"]
+__all__ = ["ANSWER_S", "connect", "fault_word"]
 
 CONNECT_S = 2.0
 ANSWER_S = 5.0

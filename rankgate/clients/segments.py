@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -115,10 +116,15 @@ class LogFiles:
         folder = slot / f"{birth}.new"
         folder.mkdir(mode=0o700)
         files = cls(folder, segment_bytes, sync)
-        files._rotate(0)
-        files._close_active()
-        folder = folder.rename(slot / str(birth))
-        sync_folder(slot)
+        try:
+            files._rotate(0)
+            files._close_active()
+            folder = folder.rename(slot / str(birth))
+            sync_folder(slot)
+        except BaseException:
+            files._close_active()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         files.folder = folder
         for segment in files._segments:
             segment.path = folder / segment.path.name
@@ -218,6 +224,11 @@ class LogFiles:
     def close(self) -> None:
         """Let go of the open file."""
         self._close_active()
+
+    def discard(self) -> None:
+        """Remove a log that never held an entry."""
+        self._close_active()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def read(self, index: int, count: int, max_bytes: int = READ_BYTES) -> list[Frame]:
         """Return up to `count` entries from number `index` on, at least one where there is one; raises OSError.
@@ -391,7 +402,9 @@ class _Found:
 
 
 def births(slot: Path) -> Iterator[Path]:
-    """Yield the folders of a slot's logs, oldest first."""
+    """Yield the folders of a slot's logs, oldest first, and clear away a birth that was not finished."""
+    for leftover in slot.glob("*.new"):
+        shutil.rmtree(leftover, ignore_errors=True)
     folders = [path for path in slot.iterdir() if path.name.isdecimal() and path.is_dir()]
     yield from sorted(folders, key=lambda path: int(path.name))
 

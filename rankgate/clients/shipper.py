@@ -19,13 +19,14 @@ from rankgate.audit.entry import BodyError, to_fields
 from rankgate.audit.frame import Frame
 from rankgate.audit.names import StreamId, stream_key
 from rankgate.clients.audit import FileLog
-from rankgate.clients.audit_redis import connect, fault_word
+from rankgate.clients.audit_redis import ANSWER_S, connect, fault_word
 from rankgate.clients.segments import LogFiles
 from rankgate.settings import AuditSettings
 
 __all__ = ["Pace", "Shipper", "ShipperState", "ShipperStatus"]
 
 BATCH = 256
+IDLE_S = 0.5
 # Only a person can change what these say; asking often would not help.
 _FOR_A_PERSON = frozenset({"authentication", "no_permission", "wrong_type", "password_file", "moved"})
 
@@ -57,11 +58,14 @@ class ShipperStatus:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Times in seconds: first and longest wait after a failure, and how often the stream's end is asked for."""
+    """Times in seconds: first and longest wait after a failure, how often a stream's end is asked for while all goes
+    well, and how long an answer may take.
+    """
 
     first_s: float = 0.1
     longest_s: float = 10.0
     recheck_s: float = 30.0
+    answer_s: float = ANSWER_S
 
 
 class _ForkedError(Exception):
@@ -95,6 +99,7 @@ class Shipper:
             user=settings.redis_user,
             password_file=settings.redis_password_file,
             ca_file=settings.redis_ca_file,
+            answer_s=pace.answer_s,
         )
         self._state = ShipperState.CONNECTING
         self._error = ""
@@ -112,6 +117,7 @@ class Shipper:
         """Ship what is durable, for at most `timeout_s` seconds, and end the thread."""
         self._deadline = time.monotonic() + timeout_s
         self._stop.set()
+        self._log.wake()
         self._thread.join(timeout_s + 1.0)
 
     def status(self) -> ShipperStatus:
@@ -160,7 +166,7 @@ class Shipper:
             self._went_well()
             if self._stop.is_set():
                 return
-            self._log.wait_durable(history[-1].next, min(0.5, self._pace.recheck_s))
+            self._log.wait_durable(history[-1].next, min(IDLE_S, self._pace.recheck_s), self._stop)
             if time.monotonic() >= recheck_at:
                 known.clear()
                 recheck_at = time.monotonic() + self._pace.recheck_s
