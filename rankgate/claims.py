@@ -65,7 +65,7 @@ class IssuerTerms:
             issuer=settings.issuer,
             audiences=frozenset(settings.audiences),
             algorithms=frozenset(settings.algorithms),
-            types=frozenset(settings.typ),
+            types=frozenset(_media_type(kind) for kind in settings.typ),
             leeway_s=settings.leeway_s,
             max_lifetime_s=settings.max_lifetime_s,
             default_tenant=settings.tenant,
@@ -139,9 +139,13 @@ def _check_header(token: UnverifiedToken, terms: IssuerTerms) -> None:
     if token.algorithm not in terms.algorithms:
         raise _refused("algorithm")
     kind = token.header.get("typ", "")
-    # RFC 7515 section 4.1.9: case-insensitive, and "application/" may be left out.
-    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in terms.types:
+    if not isinstance(kind, str) or _media_type(kind) not in terms.types:
         raise _refused("type")
+
+
+def _media_type(kind: str) -> str:
+    # RFC 7515 section 4.1.9: case-insensitive, and "application/" may be left out.
+    return kind.lower().removeprefix("application/")
 
 
 def _check_kind(payload: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jose import jwk
 
@@ -21,7 +21,8 @@ SET_BYTES = 262_144
 SET_KEYS = 64
 _JSON_DEPTH = 16
 _RSA_BITS = range(2048, 8193)
-_SMALLEST_EXPONENT = 65_537
+# The usual exponent and up; a long one would only make each verification slow.
+_RSA_EXPONENTS = range(65_537, 2**32)
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
@@ -72,9 +73,7 @@ class KeySet:
 
     def select(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
         """Return the one key for this key id and algorithm, or None. Only a lone key serves without a key id."""
-        if key_id is None and len(self.keys) != 1:
-            return None
-        fits = [key for key in self.keys if key.key_id == key_id or key_id is None]
+        fits = self.keys if key_id is None else [key for key in self.keys if key.key_id == key_id]
         return fits[0] if len(fits) == 1 and algorithm in fits[0].by_algorithm else None
 
     def knows(self, key_id: str) -> bool:
@@ -146,7 +145,7 @@ def admit(document: bytes, algorithms: Collection[str]) -> KeySet:
     kept = _selectable(keys, dropped)
     if not kept:
         raise _unusable("key set empty")
-    return KeySet(keys=tuple(kept), dropped=MappingProxyType(dict(dropped)))
+    return KeySet(keys=tuple(kept), dropped=MappingProxyType(dict(+dropped)))
 
 
 def _selectable(keys: list[VerificationKey], dropped: Counter[str]) -> list[VerificationKey]:
@@ -156,8 +155,6 @@ def _selectable(keys: list[VerificationKey], dropped: Counter[str]) -> list[Veri
     dropped["duplicate_kid"] += len(keys) - len(unique)
     named = [key for key in unique if key.key_id is not None] if len(unique) > 1 else unique
     dropped["kid"] += len(unique) - len(named)
-    for word in [word for word, count in dropped.items() if not count]:
-        del dropped[word]
     return named
 
 
@@ -184,7 +181,7 @@ def _admit_key(entry: Any, algorithms: Collection[str]) -> VerificationKey:
         # Only the members checked above reach the library, never the document's own object.
         built = {name: jwk.construct(dict(public), name) for name in serves}
     except Exception:  # noqa: BLE001  # a key the library cannot build (a point off its curve, say) is malformed
-        _drop_malformed()
+        raise _DroppedError("malformed") from None
     material = "\0".join(f"{name}={value}" for name, value in sorted(public.items()))
     return VerificationKey(
         key_id=key_id,
@@ -205,7 +202,7 @@ def _read_rsa(entry: dict[str, Any]) -> tuple[dict[str, str], tuple[str, ...]]:
     modulus, exponent = _member(entry, "n"), _member(entry, "e")
     if int.from_bytes(modulus, "big").bit_length() not in _RSA_BITS:
         raise _DroppedError("rsa_size")
-    if int.from_bytes(exponent, "big") < _SMALLEST_EXPONENT:
+    if int.from_bytes(exponent, "big") not in _RSA_EXPONENTS:
         raise _DroppedError("rsa_exponent")
     return {"kty": "RSA", "n": entry["n"], "e": entry["e"]}, _RSA_ALGORITHMS
 
@@ -233,11 +230,7 @@ def _member(entry: dict[str, Any], name: str) -> bytes:
     try:
         return base64url(value)
     except MalformedError:
-        _drop_malformed()
-
-
-def _drop_malformed() -> NoReturn:
-    raise _DroppedError("malformed") from None
+        raise _DroppedError("malformed") from None
 
 
 def _unusable(why: str) -> GateError:

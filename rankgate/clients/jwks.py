@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import aiohttp
 import structlog
@@ -51,23 +51,25 @@ class JwksClient:
         self._sleep = sleep
         self._timeout_s = timeout_s
         self._origins = _trusted_origins(settings)
-        if settings.jwks_uri is not None and not self._may_fetch(settings.jwks_uri):
+        self._jwks_uri = None if settings.jwks_uri is None else self._trusted(settings.jwks_uri)
+        if settings.jwks_uri is not None and self._jwks_uri is None:
             raise SettingsError("issuers.jwks_uri is on another host than the issuer; list it in issuers.trusted_hosts")
-        self._jwks_uri = settings.jwks_uri
         self._keys: KeySet | None = None
         self._loaded_at = 0.0
         self._sought_at: float | None = None
         self._fault = "not loaded"
         self._flight: asyncio.Task[bool] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._stopped = False
 
     async def start(self) -> None:
         """Fetch once, then keep fetching in the background; a failing issuer only leaves the set empty."""
-        fresh = await self._fly(discover=True)
-        self._keeper = asyncio.create_task(self._keep_fresh(fresh))
+        self._keeper = asyncio.create_task(self._keep_fresh())
+        await self._fly(discover=True)
 
     async def stop(self) -> None:
         """End the background refresh and any fetch under way."""
+        self._stopped = True
         tasks = [task for task in (self._keeper, self._flight) if task is not None]
         for task in tasks:
             task.cancel()
@@ -85,6 +87,7 @@ class JwksClient:
 
     async def seek(self, key_id: str) -> None:
         """Fetch once more for an unknown key id; all who wait share the fetch, one starts per cool-down."""
+        # A fetch under way may have been answered before the key was published: it is joined, but does not count.
         joined = self._flight
         if joined is not None:
             await self._fly(discover=False)
@@ -113,19 +116,28 @@ class JwksClient:
             fault=self._fault,
         )
 
-    async def _keep_fresh(self, fresh: bool) -> None:
-        failures = 0 if fresh else 1
+    async def _keep_fresh(self) -> None:
+        failures = 0
         while True:
-            retry_s = min(2.0**failures, self._settings.cooldown_s)
-            await self._sleep(self._settings.refresh_s if not failures else min(retry_s, self._settings.refresh_s))
-            failures = 0 if await self._fly(discover=True) else min(failures + 1, 10)
+            failures = 0 if await self._fly(discover=True) else failures + 1
+            wait_s: float = self._settings.refresh_s
+            if failures:
+                wait_s = min(wait_s, self._settings.cooldown_s, 2.0 ** min(failures, 10))
+            await self._sleep(wait_s)
 
     async def _fly(self, *, discover: bool) -> bool:
-        """Join the fetch under way or start one; a waiter that leaves does not end it for the others."""
-        if self._flight is None:
-            self._flight = asyncio.create_task(self._attempt(discover))
-            self._flight.add_done_callback(self._landed)
-        return await asyncio.shield(self._flight)
+        """Join the fetch under way or start one; tell whether it brought a good set.
+
+        A waiter that leaves does not end the fetch for the others, and `stop` ends it without an error.
+        """
+        if self._stopped:
+            return False
+        flight = self._flight
+        if flight is None:
+            flight = self._flight = asyncio.create_task(self._attempt(discover))
+            flight.add_done_callback(self._landed)
+        await asyncio.wait((flight,))
+        return not flight.cancelled() and flight.result()
 
     def _landed(self, _: asyncio.Task[bool]) -> None:
         self._flight = None
@@ -184,21 +196,26 @@ class JwksClient:
         if metadata.get("issuer") != issuer:
             raise _FetchError("discovery names another issuer")
         jwks_uri = metadata.get("jwks_uri")
-        if not isinstance(jwks_uri, str) or not self._may_fetch(jwks_uri):
+        trusted = self._trusted(jwks_uri) if isinstance(jwks_uri, str) else None
+        if trusted is None:
             raise _FetchError("jwks_uri not trusted")
-        return jwks_uri
+        return trusted
 
-    def _may_fetch(self, url: str) -> bool:
+    def _trusted(self, url: str) -> str | None:
+        """Return `url` if keys may be fetched from it, else None.
+
+        It is put together again from the parts that were checked: the HTTP client may read the original otherwise.
+        """
         try:
             parts = urlsplit(url)
-            origin = _origin(parts)
+            host, port = origin = _origin(parts)
         except ValueError:
-            return False
-        if parts.scheme == "http":
-            secure = self._settings.insecure_http and is_loopback(parts.hostname or "")
-        else:
-            secure = parts.scheme == "https"
-        return secure and origin in self._origins and parts.username is None and not parts.fragment
+            return None
+        plain = parts.scheme == "http" and self._settings.insecure_http and is_loopback(host)
+        if not (plain or parts.scheme == "https") or origin not in self._origins or parts.username is not None:
+            return None
+        netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))
 
 
 class _NotFoundError(_FetchError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fakes.issuer import FakeIssuer, b64, signing_key
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankgate.bearer import TOKEN_BYTES, bearer, read
@@ -57,6 +57,7 @@ def test_scenario_29_the_case_of_the_scheme_does_not_matter(scheme: bytes) -> No
     assert bearer([scheme + b" a-_.b.c"]) == "a-_.b.c"
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: b"Bearer " + tail), max_size=3))
 def test_whatever_the_headers_one_credential_or_a_refusal(values: list[bytes]) -> None:
     try:

@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankgate.strict import MalformedError, base64url, json_object
@@ -46,6 +46,7 @@ def test_json_within_every_bound_is_read() -> None:
     assert json_object(text.encode(), depth=3) == {"a": [[2**53, -1, 1.5, "😀é", None, True]], "b": {}}
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_whatever_the_bytes_json_is_an_object_or_malformed(data: bytes) -> None:
     try:
@@ -61,6 +62,7 @@ def test_base64url_with_two_spellings_is_refused(text: str) -> None:
         base64url(text)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_every_byte_string_has_one_base64url(data: bytes) -> None:
     assert base64url(base64.urlsafe_b64encode(data).rstrip(b"=").decode()) == data
