@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import aiohttp
 
-__all__ = ["Answer", "Caller", "abridged"]
+__all__ = ["Answer", "Caller", "on_one_line"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,7 @@ class Caller:
             return Answer(answer.status, received, await answer.read())
 
 
-def abridged(body: Any, limit: int = 90) -> str:
-    """Return `body` as JSON on one line, at most `limit` characters long."""
+def on_one_line(body: Any) -> str:
+    """Return a JSON body, parsed or as bytes, as text on one line."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False)
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return " ".join(text.split())

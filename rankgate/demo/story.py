@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rankgate.demo.caller import Answer, Caller, abridged
+from rankgate.demo.caller import Answer, Caller, on_one_line
 from rankgate.demo.stage import DOCUMENT_LIMIT, Stage
 from rankgate.demo.telling import Step
 from rankgate.demo.trail import Trail
@@ -66,7 +66,7 @@ class Telling:
 
     def answer(self, answer: Answer, status: int) -> None:
         """Tell the answer, which must have `status` and be JSON."""
-        self.tell("answer", f"{answer.status} {abridged(answer.body)}")
+        self.tell("answer", f"{answer.status} {on_one_line(answer.body)}")
         self.expect(f"the answer should be {status}, it is {answer.status}", answer.status == status)
         self.expect("the answer should be JSON", answer.json is not None)
 
@@ -104,7 +104,7 @@ async def no_token(scene: Scene) -> Step:
     """A call without a token is refused by Envoy itself."""
     told, before = Telling("No token"), scene.stage.reranker.count
     body = {"model": "demo", "query": QUERY, "documents": DOCUMENTS}
-    told.tell("sent", f"POST /v2/rerank without authorization: {abridged(body)}")
+    told.tell("sent", f"POST /v2/rerank without authorization: {on_one_line(body)}")
     told.answer(await scene.caller.post("/v2/rerank", body), 401)
     told.untouched(scene, before)
     return told.done()
@@ -175,7 +175,7 @@ def _tell_received(told: Telling, scene: Scene, token: str) -> None:
 async def denied(scene: Scene) -> Step:
     """A policy denial comes in the error shape of the caller's own API, with a receipt."""
     told, before = Telling("Denied by policy"), scene.stage.reranker.count
-    told.tell("sent", f"POST /rerank (TEI) by batch-svc: {abridged({'query': QUERY, 'texts': DOCUMENTS})}")
+    told.tell("sent", f"POST /rerank (TEI) by batch-svc: {on_one_line({'query': QUERY, 'texts': DOCUMENTS})}")
     answer = await scene.caller.post("/rerank", {"query": QUERY, "texts": DOCUMENTS}, scene.token(BATCH))
     told.answer(answer, 403)
     told.expect(

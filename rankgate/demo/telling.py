@@ -10,10 +10,11 @@ from rich.text import Text
 
 from rankgate.audit.text import printable
 
-__all__ = ["Step", "Teller"]
+__all__ = ["Step", "Teller", "abridged"]
 
-WIDTH = 110
+PIPE_WIDTH = 130
 LABEL = 10
+INDENT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Teller:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._number = 0
+        self._width = (self._console.width if self._console.is_terminal else PIPE_WIDTH) - INDENT - LABEL - 1
         self._utf8 = (self._console.encoding or "").lower().startswith("utf")
 
     def headline(self, text: str) -> None:
@@ -73,5 +75,11 @@ class Teller:
             if not text:
                 self._console.print(Text(f"    {label}", style="cyan"))
                 continue
-            shown = text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
-            self._console.print(Text.assemble((f"    {label:<{LABEL}} ", "dim"), printable(shown)))
+            shown = abridged(text, self._width)
+            self._console.print(Text.assemble((f"{'':{INDENT}}{label:<{LABEL}} ", "dim"), printable(shown)))
+
+
+def abridged(text: str, limit: int) -> str:
+    """Return `text`, or its beginning and three dots, at most `limit` characters long (and at least 40)."""
+    limit = max(limit, 40)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rankgate.demo.caller import Caller, abridged
+from rankgate.demo.caller import Caller, on_one_line
 from rankgate.demo.issuer import DevIssuer
 from rankgate.demo.reranker import DemoReranker
 from rankgate.demo.stage import Stage
 from rankgate.demo.story import STEPS, Scene, personal
-from rankgate.demo.telling import Step, Teller
+from rankgate.demo.telling import PIPE_WIDTH, Step, Teller, abridged
 
 
 class SilentTrail:
@@ -78,5 +78,7 @@ def test_what_an_engine_sends_cannot_steer_the_terminal() -> None:
 
 
 def test_long_bodies_are_abridged() -> None:
-    assert len(abridged({"a": "b" * 500})) == 90
-    assert abridged(b'{"a":\n 1}') == '{"a": 1}'
+    assert len(abridged("b" * 500, 90)) == 90
+    assert abridged("short", 90) == "short"
+    assert on_one_line(b'{"a":\n 1}') == on_one_line({"a": 1}) == '{"a": 1}'
+    assert max(map(len, render(Step("Title", (("answer", "b" * 500),))).splitlines())) == PIPE_WIDTH
