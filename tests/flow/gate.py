@@ -187,11 +187,11 @@ class Gate:
             writer.transport.abort()
         return received
 
-    async def events(self, *, within_s: float = 10.0) -> list[dict[str, Any]]:
+    async def events(self, *, unconfirmed: int = 0, within_s: float = 10.0) -> list[dict[str, Any]]:
         """Return every event shipped so far: its flat fields, and `body` parsed.
 
         Waits until as many decisions have arrived as Envoy counted answers of ext_authz, and a completion for
-        each call it allowed. Fails after `within_s` seconds.
+        each call it allowed, except for `unconfirmed` of them. Fails after `within_s` seconds.
         """
         deadline = time.monotonic() + within_s
         while True:
@@ -201,18 +201,18 @@ class Gate:
             seen = [str(event.get("type", "")) for event in events]
             decisions = sum("decision" in kind for kind in seen)
             completions = sum("completion" in kind for kind in seen)
-            if decisions >= decided and completions >= allowed:
+            if decisions >= decided and completions >= allowed - unconfirmed:
                 return events
             assert time.monotonic() < deadline, f"{decisions}/{decided} decisions, {completions}/{allowed} completions"
             await asyncio.sleep(0.02)
 
-    async def decisions(self) -> list[dict[str, Any]]:
-        """Return the decision events."""
-        return [event for event in await self.events() if "decision" in str(event["type"])]
+    async def decisions(self, **options: Any) -> list[dict[str, Any]]:
+        """Return the decision events; `options` go to `events`."""
+        return [event for event in await self.events(**options) if "decision" in str(event["type"])]
 
-    async def completions(self) -> list[dict[str, Any]]:
-        """Return the completion events."""
-        return [event for event in await self.events() if "completion" in str(event["type"])]
+    async def completions(self, **options: Any) -> list[dict[str, Any]]:
+        """Return the completion events; `options` go to `events`."""
+        return [event for event in await self.events(**options) if "completion" in str(event["type"])]
 
     async def counter(self, name: str) -> int:
         """Return one of Envoy's counters or gauges; 0 where it was never touched."""

@@ -157,3 +157,48 @@ async def test_scenario_49_a_weakened_configuration_serves_nothing(
         assert answer.status >= 400
         assert b"relevance_score" not in answer.body
         assert b"alice" not in gate.upstream.bytes_seen
+
+
+async def test_scenario_32_bytes_that_are_no_text_in_a_header_are_refused_and_recorded(gate: Gate) -> None:
+    body = json.dumps(CALL).encode()
+    answer = await gate.raw(
+        b"POST /v2/rerank HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"
+        b"X-Bytes: \xff\xfe\xc3\r\nContent-Length: %d\r\n\r\n%s" % (gate.token().encode(), len(body), body)
+    )
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    (decision,) = await gate.decisions()
+    assert details(decision)["reason"] == "header_refused"
+    assert not gate.upstream.connections
+
+
+@pytest.mark.parametrize("nominated", ["content-type", "x-request-id", "content-length", "accept, host"])
+async def test_scenario_30_no_nominated_header_changes_what_is_decided(gate: Gate, nominated: str) -> None:
+    body = json.dumps(CALL).encode()
+    answer = await gate.raw(
+        b"POST /v2/rerank HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"
+        b"Connection: %s\r\nContent-Length: %d\r\n\r\n%s" % (gate.token().encode(), nominated.encode(), len(body), body)
+    )
+    # Envoy takes the nominated header away, and the decision is about what is left.
+    expected = b"HTTP/1.1 415 " if nominated == "content-type" else b"HTTP/1.1 200 "
+    assert answer.startswith((expected, b"HTTP/1.1 400 "))
+    assert b"alice" not in gate.upstream.bytes_seen
+    for arrived in gate.upstream.requests:
+        assert arrived.values("authorization") == [f"Bearer {gate.credential}"]
+        assert not arrived.values("connection")
+
+
+async def test_a_killed_process_costs_no_call_and_no_decision_and_its_records_arrive_after_its_restart() -> None:
+    async with Gate(authz_slots=2, proc_slots=2) as gate:
+        assert [(await gate.post("/v2/rerank", CALL)).status for _ in range(4)] == [200] * 4
+        for name in ("ext_authz-1", "ext_proc-0"):
+            gate.stack.child(name).kill()
+            await gate.stack.child(name).wait()
+            assert [(await gate.post("/v2/rerank", CALL)).status for _ in range(6)] == [200] * 6
+        await gate.stack.start_filter("ext_authz", 1)
+        await gate.stack.start_filter("ext_proc", 0)
+        # A completion is recorded behind the answer: the last one of a killed process may stay unconfirmed.
+        decided = {details(event)["decision_id"] for event in await gate.decisions(unconfirmed=1)}
+        completed = {details(event)["decision_id"] for event in await gate.completions(unconfirmed=1)}
+        assert len(decided) == 16
+        assert len(completed) >= 15
+        assert completed <= decided
