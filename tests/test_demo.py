@@ -100,6 +100,11 @@ def test_kept_commands_can_be_copied_and_ctrl_c_ends_it_all(kept: Running) -> No
         script = "\n".join([*exports, f"{curl} -o /dev/null -w '%{{http_code}}'"])
         statuses.append(subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True).stdout)
     assert statuses == ["200", "200", "403"]
+    tail = shlex.split(next(line for line in text.splitlines() if line.startswith("rankgate audit tail")))
+    rows = subprocess.run(
+        command(*[word for word in tail[1:] if word != "--follow"]), capture_output=True, text=True, check=True
+    ).stdout
+    assert rows.count(" allow ") == 4
     children = descendants(process.pid)
     assert len(children) >= 4
     process.send_signal(signal.SIGINT)
@@ -121,7 +126,7 @@ def test_children_do_not_outlive_a_killed_demo(kept: Running) -> None:
 def test_its_folder_is_removed(kept: Running) -> None:
     process, text = kept.process, kept.text
     tail = shlex.split(next(line for line in text.splitlines() if line.startswith("rankgate audit tail")))
-    folder = Path(tail[tail.index("--redis") + 1].removeprefix("unix://")).parent
+    folder = Path(tail[-1]).parent
     assert folder.is_dir()
     process.terminate()
     process.wait(10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -159,8 +160,6 @@ def _loopback_only(address: str) -> None:
 
 
 def _say(stack: Stack, token_file: Path | None) -> None:
-    from rankgate.clients.state import tail_command
-
     settings = stack.settings
     click.echo(f"base URL    {stack.url}   (callers change nothing else)")
     click.echo(f"reranker    {settings.upstream.url}")
@@ -168,7 +167,7 @@ def _say(stack: Stack, token_file: Path | None) -> None:
         click.echo(f"tokens of   {issuer.issuer} for {', '.join(issuer.audiences)}")
     click.echo(f"policy      {settings.policy.url or settings.policy.directory or 'the shipped one'}")
     click.echo(f"trail       {settings.audit.directory}, shipped to {settings.audit.redis_url or 'nowhere'}")
-    click.echo(f"tail it     {tail_command(settings)}")
+    click.echo(f"tail it     rankgate audit tail --follow --config {shlex.quote(str(stack.config))}")
     click.echo(f"logs        {stack.directory}")
     if token_file is not None:
         click.secho("WARNING     the development issuer gives tokens to anyone on this machine", fg="yellow", err=True)

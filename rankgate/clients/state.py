@@ -6,16 +6,14 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rankgate.errors import SettingsError
-from rankgate.settings import Settings
 from rankgate.settings.text import to_toml
 
-__all__ = ["StateDirectory", "merged", "tail_command"]
+__all__ = ["StateDirectory", "merged"]
 
 KEY_BYTES = 32
 
@@ -71,19 +69,6 @@ class StateDirectory:
         path = self.path / "settings.toml"
         path.write_text(to_toml(values), encoding="utf-8")
         return path
-
-
-def tail_command(settings: Settings) -> str:
-    """Return the command that follows the trail of a gate running with `settings`."""
-    words = ["rankgate", "audit", "tail", "--follow", "--redis", str(settings.audit.redis_url)]
-    for option, value in (
-        ("--redis-user", settings.audit.redis_user),
-        ("--redis-password-file", settings.audit.redis_password_file),
-        ("--redis-ca-file", settings.audit.redis_ca_file),
-        ("--deployment", settings.deployment),
-    ):
-        words += [option, str(value)] if value else []
-    return shlex.join(words)
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import shlex
 import time
 
-from rankgate.clients.state import StateDirectory, tail_command
+from rankgate.clients.state import StateDirectory
 from rankgate.demo.caller import Caller
 from rankgate.demo.footprint import installed_mib
 from rankgate.demo.stage import Stage, stage
@@ -81,4 +81,4 @@ def _invite(scenery: Stage, teller: Teller) -> None:
     for token, path, body in (("SEARCH", "/v2/rerank", cohere), ("SEARCH", "/rerank", tei), ("BATCH", "/rerank", tei)):
         command = f'curl -sS {scenery.stack.url}{path} -H "authorization: Bearer ${token}"'
         teller.line(f"\n{command} -H 'content-type: application/json' -d {shlex.quote(body)}")
-    teller.line(f"\n{tail_command(scenery.stack.settings)}")
+    teller.line(f"\nrankgate audit tail --follow --config {shlex.quote(str(scenery.stack.config))}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import stat
 from pathlib import Path
 
 import pytest
 
-from rankgate.clients.state import StateDirectory, merged, tail_command
+from rankgate.clients.state import StateDirectory, merged
 from rankgate.errors import SettingsError
 from rankgate.settings import load
 
@@ -62,17 +61,3 @@ def test_later_layers_win_section_by_section_and_nothing_is_unset() -> None:
     high = {"listen": {"port": 2, "address": None}, "issuers": [2], "policy": {}}
     assert merged(low, high) == {"listen": {"port": 2, "address": "a"}, "issuers": [2], "policy": {}}
     assert low["listen"] == {"port": 1, "address": "a"}
-
-
-def test_the_command_to_tail_can_be_copied(tmp_path: Path) -> None:
-    state = StateDirectory(tmp_path / "a b")
-    with state.locked():
-        values = {
-            "deployment": "eu",
-            "upstream": {"url": "http://127.0.0.1:1"},
-            "issuers": [{"issuer": "https://i.example", "audiences": ["a"]}],
-        }
-        words = shlex.split(tail_command(load(state.write_settings(merged(state.defaults(), values)))))
-    assert words[:3] == ["rankgate", "audit", "tail"]
-    assert words[words.index("--redis") + 1] == f"unix://{tmp_path}/a b/valkey.sock"
-    assert words[-2:] == ["--deployment", "eu"]
