@@ -11,13 +11,14 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 import watchfiles
 
-from rankgate.clients.policy_files import PolicyFiles, read_policies
+from rankgate.clients.policy_files import MAX_BYTES, PolicyFiles, read_policies
 from rankgate.clients.rego_check import check_modules, heads
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.policy import encode_question
@@ -32,6 +33,9 @@ QUIET_MS = 100
 """Changes closer together than this are one reload."""
 LOOK_MS = 10_000
 """The folder is looked at this often without being told of a change."""
+
+MAX_COLUMNS = 65_536
+"""Longest line of a policy; the engine's own default is 1,024."""
 
 _UNDEFINED = '"<undefined>"'
 _PLACE = re.compile(r"--> ([^\n]+:\d+:\d+)")
@@ -51,10 +55,11 @@ def load_engine(files: PolicyFiles, *, tests: bool = False) -> Any:
     engine = regorus.Engine()
     # What policies print may quote the call: it is gathered, and dropped with the engine.
     engine.set_gather_prints(True)
+    engine.set_policy_length_config(max_col=MAX_COLUMNS, max_file_bytes=MAX_BYTES, max_lines=MAX_BYTES)
     faults = []
     for name, text in (*files.modules, *(files.tests if tests else ())):
         try:
-            engine.add_policy(name, text)
+            _guarded(engine.add_policy, name, text)
         except RuntimeError as error:
             faults.append(_told(name, error))
     faults = faults or check_modules(json.loads(engine.get_ast_as_json()), files.data)
@@ -73,13 +78,9 @@ def evaluate(engine: Any, rule: str, question: str | None = None) -> Any:
         clone = engine.clone()
         if question is not None:
             clone.set_input_json(question)
-        answer = clone.eval_rule_as_json(rule)
+        answer = _guarded(clone.eval_rule_as_json, rule)
     except RuntimeError as error:
         raise GateError(Reason.POLICY_ERROR, f"evaluation failed at {_place(error)}") from None
-    except BaseException as panic:
-        if type(panic).__name__ != "PanicException":
-            raise
-        raise GateError(Reason.POLICY_ERROR, "the engine panicked") from None
     return None if answer == _UNDEFINED else json.loads(answer)
 
 
@@ -119,6 +120,9 @@ class EmbeddedEngine:
         """Load the folder and watch it; raises SettingsError where it can never decide."""
         self._use(await asyncio.to_thread(read_policies, self._directory))
         self._watcher = asyncio.create_task(self._watch())
+        # The task's first step sets the watch up; what changed before that is looked for here.
+        await asyncio.sleep(0)
+        await self.reload()
 
     async def stop(self) -> None:
         """End watching and forget the policy."""
@@ -129,7 +133,10 @@ class EmbeddedEngine:
         self._engine = None
 
     async def reload(self) -> bool:
-        """Put the folder's present state in force, wholly or not at all; tell whether that worked."""
+        """Put the folder's present state in force, wholly or not at all; tell whether that worked.
+
+        Also loads an engine that is never started, so that it decides without watching.
+        """
         try:
             files = await asyncio.to_thread(read_policies, self._directory)
             if files.revision != self._revision:
@@ -160,7 +167,7 @@ class EmbeddedEngine:
         # The first evaluation analyses the policy, and its clones keep that; it also finds what only evaluation finds.
         engine.set_input_json(encode_question(sample_question()))
         try:
-            engine.eval_rule_as_json(self._rule)
+            _guarded(engine.eval_rule_as_json, self._rule)
         except RuntimeError as error:
             raise SettingsError(_told(self._rule, error)) from None
         self._engine, self._revision, self._thread = engine, files.revision, threading.get_ident()
@@ -171,7 +178,7 @@ class EmbeddedEngine:
                 self._directory,
                 watch_filter=None,
                 step=QUIET_MS,
-                # Some file systems tell of no change, and none tells of one before the watch began.
+                # Some file systems tell of no change.
                 rust_timeout=LOOK_MS,
                 yield_on_timeout=True,
                 stop_event=self._stopping,
@@ -184,6 +191,16 @@ class EmbeddedEngine:
         if fault != self._fault:
             log.error(event, fault=fault, revision=self._revision)
         self._fault = fault
+
+
+def _guarded(call: Callable[..., Any], *arguments: str) -> Any:
+    """Call the engine; a panic of its Rust code, which is no Exception, becomes a RuntimeError."""
+    try:
+        return call(*arguments)
+    except BaseException as panic:
+        if type(panic).__name__ != "PanicException":
+            raise
+        raise RuntimeError("the engine panicked") from None
 
 
 def _told(name: str, error: RuntimeError) -> str:
