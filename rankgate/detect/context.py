@@ -9,6 +9,7 @@ import re2
 __all__ = ["PHONE", "SERIAL", "Nearby", "Words"]
 
 _BEFORE = 48
+_CLOSE = 24
 _AFTER = 16
 
 
@@ -34,18 +35,27 @@ class Nearby:
         self._text = text
         self._found: dict[Words, list[int]] = {}
 
-    def has(self, words: Words, start: int, end: int, *, after: bool = True) -> bool:
+    def has(self, words: Words, start: int, end: int) -> bool:
         """Return whether a word begins within 48 characters before `start`, or within 16 after `end`."""
+        starts = self._starts(words)
+        if not starts:
+            return False
+        if self.just_before(words, start, _BEFORE):
+            return True
+        index = bisect_left(starts, end)
+        return index < len(starts) and starts[index] < end + _AFTER
+
+    def just_before(self, words: Words, start: int, reach: int = _CLOSE) -> bool:
+        """Return whether a word begins within `reach` characters before `start`."""
+        starts = self._starts(words)
+        index = bisect_left(starts, start - reach)
+        return index < len(starts) and starts[index] < start
+
+    def _starts(self, words: Words) -> list[int]:
         starts = self._found.get(words)
         if starts is None:
             starts = self._found[words] = [first for first, _ in words.spans(self._text)]
-        if not starts:
-            return False
-        index = bisect_left(starts, start - _BEFORE)
-        if index < len(starts) and starts[index] < start:
-            return True
-        index = bisect_left(starts, end)
-        return after and index < len(starts) and starts[index] < end + _AFTER
+        return starts
 
 
 PHONE = Words(

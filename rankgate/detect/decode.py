@@ -18,27 +18,27 @@ from rankgate.detect.view import View, mapped
 
 __all__ = ["READINGS", "Reading"]
 
-RUN = 16
+RUN = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read a text again: `triggers` as in Recognizer; `decodes` where it counts as a level.
+    """One way to read a text again: `triggers` are as in Recognizer.
 
-    `crossing`: only findings that a removed separator runs through count, as the rest was seen before.
     `types` limits what may be found in the reading (None: everything).
     """
 
     name: str
     triggers: tuple[str, ...]
     read: Callable[[View], Iterator[View]]
-    decodes: bool = True
     types: frozenset[str] | None = None
 
 
 _ESCAPE = re.compile(
-    r"(?P<percent>(?:%[0-9A-Fa-f]{2})+)|(?P<entity>&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});?)"
-    r"|\\{1,8}(?:u(?P<u>[0-9A-Fa-f]{4})|u\{(?P<brace>[0-9A-Fa-f]{1,6})\}|U(?P<wide>[0-9A-Fa-f]{8})|x(?P<x>[0-9A-Fa-f]{2})|(?P<plain>[nrt\"'/]))"
+    r"(?P<percent>(?:%[0-9A-Fa-f]{2})+)"
+    r"|(?P<entity>&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});?)"
+    r"|\\{1,8}(?:u(?P<u>[0-9A-Fa-f]{4})|u\{(?P<brace>[0-9A-Fa-f]{1,6})\}|U(?P<wide>[0-9A-Fa-f]{8})"
+    r"|x(?P<x>[0-9A-Fa-f]{2})|(?P<plain>[nrt\"'/]))"
 )
 _PLAIN = {"n": "\n", "r": "\r", "t": "\t"}
 
@@ -79,7 +79,7 @@ def _runs(starts: list[int], ends: list[int]) -> tuple[list[int], list[int]]:
         last = index
         while last < count and ends[last] - starts[last] > 2:
             last += 1
-        if last - index >= RUN // 4:
+        if last - index >= 4:
             first, final = starts[index], ends[last - 1]
             starts[index:last] = [first] * (last - index)
             ends[index:last] = [final] * (last - index)
@@ -109,7 +109,7 @@ def _pieces(match: re.Match[str]) -> list[tuple[str, int]]:
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-]{4,}+(?:(?:\\n|\r?\n)[A-Za-z0-9+/_\-]{4,}+)*+={0,2}")
 _WRAP = re.compile(r"\\n|\r?\n")
 _PRINTED = re.compile(
-    rb"(?:[\x20-\x7e\t\r\n]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}){11,}"
+    rb"(?:[\x20-\x7e\t\r\n]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}){8,}"
 )
 
 
@@ -140,7 +140,8 @@ def _printed(data: bytes, view: View, start: int, end: int) -> Iterator[View]:
 
 
 _HEX = re.compile(
-    r"(?<![0-9A-Fa-f])(?:(?:[0-9A-Fa-f]{2}){8,}|(?:(?:0x)?[0-9A-Fa-f]{2}[ :,\-]{1,2}){7,}(?:0x)?[0-9A-Fa-f]{2})(?![0-9A-Fa-f])"
+    r"(?<![0-9A-Fa-f])(?:(?:[0-9A-Fa-f]{2}){8,}"
+    r"|(?:(?:0x)?[0-9A-Fa-f]{2}[ :,\-]{1,2}){7,}(?:0x)?[0-9A-Fa-f]{2})(?![0-9A-Fa-f])"
 )
 
 
@@ -163,7 +164,7 @@ def _despaced(view: View) -> Iterator[View]:
         yield mapped(text, kept, [index + 1 for index in kept], view)
 
 
-_BREAK = re.compile(r"(?<=[0-9A-Za-z@._+/=\-])(?:=?\r?\n)(?=[0-9A-Za-z@._+/=\-])")
+_BREAK = re.compile(r"(?<=[0-9A-Za-z@._+/=:\-])(?:=?\r?\n)(?=[0-9A-Za-z@._+/=:\-])")
 
 
 def _unwrapped(view: View) -> Iterator[View]:
@@ -184,18 +185,23 @@ def _unwrapped(view: View) -> Iterator[View]:
 
 _ALIKE = str.maketrans("OoIl|SBZЗзбЧЅ", "0011158233645")
 _MIXED = re.compile(r"[0-9OoIl|SBZЗзбЧЅ](?:[ .\-]?[0-9OoIl|SBZЗзбЧЅ]){8,}")
+# A word of such letters beside a number is no part of it.
+_NUMBER = re.compile(r"(?:[^0-9 .\-]+[ .\-])*(?P<number>.*[0-9][^ .\-]*)")
 
 
 def _lookalikes(view: View) -> Iterator[View]:
     """Yield every run of digits and letters that look like digits, as digits."""
     for match in _MIXED.finditer(view.text):
-        found = match.group()
+        number = _NUMBER.match(match.group())
+        if number is None:
+            continue
+        found = number["number"]
         digits = sum(character in "0123456789" for character in found)
-        letters = sum(character.isalpha() or character == "|" for character in found)
+        letters = sum(character not in "0123456789 .-" for character in found)
         if letters and digits >= 2 * letters and digits >= 6:
-            start = match.start()
-            positions = range(start, match.end())
-            yield mapped(found.translate(_ALIKE), positions, range(start + 1, match.end() + 1), view)
+            start = match.start() + number.start("number")
+            positions = range(start, start + len(found))
+            yield mapped(found.translate(_ALIKE), positions, range(start + 1, start + len(found) + 1), view)
 
 
 _TAGS = re.compile("[\U000e0020-\U000e007e]{6,}")
@@ -210,16 +216,25 @@ def tags(view: View) -> Iterator[View]:
 
 
 _DIGIT_TYPES = frozenset({"CREDIT_CARD", "US_SSN", "IN_AADHAAR", "PL_PESEL", "DE_TAX_ID", "UK_NHS"})
-_UNSPLIT = frozenset(
-    {"EMAIL_ADDRESS", "IBAN_CODE", "JWT", "API_KEY", "ES_NIF", "IT_FISCAL_CODE", "IP_ADDRESS", "MAC_ADDRESS", "URL_CREDENTIALS",
-     "CREDIT_CARD", "US_SSN", "IN_AADHAAR", "PL_PESEL", "DE_TAX_ID", "UK_NHS", "DATE_OF_BIRTH"}
-)  # fmt: skip
+# Types whose patterns allow no line break inside; a phone number's does, and joining lines would glue numbers to it.
+_UNSPLIT = _DIGIT_TYPES | {
+    "API_KEY", "DATE_OF_BIRTH", "EMAIL_ADDRESS", "ES_NIF", "IBAN_CODE", "IP_ADDRESS", "IT_FISCAL_CODE", "JWT", "MAC_ADDRESS",
+    "URL_CREDENTIALS",
+}  # fmt: skip
+
+
+_ONE = r"[ \t\r\n]{1,3}\S"
 
 READINGS: tuple[Reading, ...] = (
     Reading("escapes", (r"%[0-9A-Fa-f]{2}", r"&#?[0-9A-Za-z]{2,8}", r"\\[uUxnrt\"'/]"), _unescaped),
-    Reading("base64", (r"[A-Za-z0-9+/_\-]{16}", r"[A-Za-z0-9+/_\-]{4}\r?\n[A-Za-z0-9+/_\-]{4}"), _base64),
-    Reading("hex", (r"[0-9A-Za-z+/_\-]{16}", r"(?:[0-9A-Fa-f]{2}[ :,\-]{1,2}(?:0x)?){3}[0-9A-Fa-f]{2}"), _hex),
-    Reading("spaced", (r"\s\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S[ \t\r\n]{1,3}\S\s", r"^\S[ \t]\S[ \t]\S[ \t]\S[ \t]\S[ \t]\S\s"), _despaced),
-    Reading("wrapped", (r"[0-9A-Za-z@._+/=\-]\r?\n[0-9A-Za-z@._+/=\-]",), _unwrapped, decodes=False, types=_UNSPLIT),
-    Reading("alike", (r"[0-9][ .\-]?[OoIl|SBZЗзбЧЅ][ .\-]?[0-9OoIl|SBZ]", r"[0-9]{2}[ .\-]?[OoIl|SBZЗзбЧЅ]"), _lookalikes, types=_DIGIT_TYPES),
-)  # fmt: skip
+    Reading("base64", (r"[A-Za-z0-9+/_\-]{12}", r"[A-Za-z0-9+/_\-]{4}\r?\n[A-Za-z0-9+/_\-]{4}"), _base64),
+    Reading("hex", (r"[0-9A-Za-z+/_\-]{12}", r"(?:[0-9A-Fa-f]{2}[ :,\-]{1,2}(?:0x)?){3}[0-9A-Fa-f]{2}"), _hex),
+    Reading("spaced", (rf"(?:^|\s)\S(?:{_ONE}){{5}}\s",), _despaced),
+    Reading("wrapped", (r"[0-9A-Za-z@._+/=:\-]\r?\n[0-9A-Za-z@._+/=:\-]",), _unwrapped, _UNSPLIT),
+    Reading(
+        "alike",
+        (r"[0-9][ .\-]?[OoIl|SBZЗзбЧЅ][ .\-]?[0-9OoIl|SBZ]", r"[0-9]{2}[ .\-]?[OoIl|SBZЗзбЧЅ]"),
+        _lookalikes,
+        _DIGIT_TYPES,
+    ),
+)

@@ -23,6 +23,8 @@ __all__ = ["KINDS", "DigitNumbers", "is_card", "is_ssn"]
 _RUN = re.compile(r"\d+(?:[ \t\r\n._\-/+]{1,3}\d+)*")
 _GROUP = re.compile(r"\d+")
 _SHORTEST = 9
+_SHORTEST_CARD = 12
+_DIALLED = re.compile(r"\+(?:\d{1,3}[ .\-])?$")
 _LONGEST = 19
 
 Group = tuple[int, int]
@@ -101,7 +103,7 @@ def _is_idnr(digits: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One identifier made of digits.
+    """One national identifier made of digits.
 
     `shapes` are the groupings in which it is believed without a word near it; `words` name it.
     """
@@ -123,10 +125,6 @@ _CARD_SHAPES = frozenset(
 )
 
 KINDS: tuple[Kind, ...] = (
-    Kind(
-        "CREDIT_CARD", frozenset(range(12, 20)), is_card, _CARD_SHAPES, Words(r"card|visa|amex|\bcc\b|carte|tarjeta|karte"), 1.0,
-        ("4012 8888 8888 1881", "378282246310005", "5555-5555-5555-4444"),
-    ),
     Kind(
         "IN_AADHAAR", frozenset({12}), _is_aadhaar, frozenset({(4, 4, 4)}), Words(r"aa?dha+r|uidai|\buid\b"), 0.95,
         ("2341 2341 2346", "aadhaar 234123412346"),
@@ -151,17 +149,22 @@ KINDS: tuple[Kind, ...] = (
 )  # fmt: skip
 
 
-_SHAPES = frozenset(shape for kind in KINDS for shape in kind.shapes)
+_SHAPES = _CARD_SHAPES.union(*(kind.shapes for kind in KINDS))
 _LONGEST_SHAPE = max(len(shape) for shape in _SHAPES)
 
 
 class DigitNumbers:
-    """The recogniser of every kind in KINDS."""
+    """The recogniser of cards and of every kind in KINDS."""
 
-    types = tuple(kind.type for kind in KINDS)
+    types = ("CREDIT_CARD", *(kind.type for kind in KINDS))
     triggers = (r"\d(?:[ \t\r\n._\-/+]{0,3}\d){8}",)
     long = False
-    positives = tuple((kind.type, example) for kind in KINDS for example in kind.examples)
+    positives = (
+        ("CREDIT_CARD", "4012 8888 8888 1881"),
+        ("CREDIT_CARD", "378282246310005"),
+        ("CREDIT_CARD", "5555-5555-5555-4444"),
+        *((kind.type, example) for kind in KINDS for example in kind.examples),
+    )
 
     def find(self, text: str) -> Iterator[Finding]:
         """Yield every number that proves itself: a whole run, or a part of one that is grouped like a number."""
@@ -233,12 +236,15 @@ def _judge(text: str, nearby: Nearby, groups: list[Group]) -> Iterator[Finding]:
     digits = "".join(pieces)
     if not digits.isdigit():
         digits = "".join(character for character in digits if character.isdigit())
-    for kind in _BY_LENGTH.get(len(digits), ()):
-        if kind.type == "CREDIT_CARD":
-            sure = kind.check(digits) and _one_card(text, groups)
-        else:
-            sure = _believed(kind, text, nearby, groups) and kind.check(digits)
-        if sure:
+    if len(digits) >= _SHORTEST_CARD and is_card(digits) and _one_card(text, groups):
+        yield Finding("CREDIT_CARD", start, end, 1.0)
+    if _DIALLED.search(text, max(0, start - 5), start):
+        return
+    kinds = _BY_LENGTH.get(len(digits), ())
+    # Where several kinds fit, the one that is named nearby is meant.
+    said = [kind for kind in kinds if nearby.has(kind.words, start, end) and kind.check(digits)]
+    for kind in said or kinds:
+        if said or (_shaped_like(kind, text, nearby, groups) and kind.check(digits)):
             yield Finding(kind.type, start, end, kind.score)
 
 
@@ -248,20 +254,19 @@ def _one_card(text: str, groups: list[Group]) -> bool:
     return text.count("\n", groups[0][0], groups[-1][1]) <= 1 and (len(gaps) <= 1 or len(groups) <= 4)
 
 
-def _believed(kind: Kind, text: str, nearby: Nearby, groups: list[Group]) -> bool:
-    start, end = groups[0][0], groups[-1][1]
-    if nearby.has(kind.words, start, end):
-        return True
+def _shaped_like(kind: Kind, text: str, nearby: Nearby, groups: list[Group]) -> bool:
+    """Return whether the grouping alone makes the number one of `kind`, and nothing before it says otherwise."""
     shape = tuple(sum(map(str.isdigit, text[low:high])) for low, high in groups)
     if set(shape) == {1}:
         shape = (len(shape),)
     if shape not in kind.shapes:
         return False
+    start, end = groups[0][0], groups[-1][1]
     if kind.type == "UK_NHS" and nearby.has(PHONE, start, end):
         return False
     if kind.type == "US_SSN" and text[groups[0][1]] != text[groups[1][1]]:
         return False
-    return not nearby.has(SERIAL, start, end, after=False)
+    return not nearby.just_before(SERIAL, start)
 
 
 _BY_LENGTH = {size: tuple(kind for kind in KINDS if size in kind.lengths) for size in range(9, 20)}

@@ -83,4 +83,4 @@ def _local(text: str, end: int) -> int | None:
 
 def _joins_address(text: str, nearby: Nearby, start: int, end: int) -> bool:
     """Return whether a bare "at" joins an address rather than two words of a sentence."""
-    return any(not character.isalpha() for character in text[start:end]) or nearby.has(_WORDS, start, end, after=False)
+    return any(not character.isalpha() for character in text[start:end]) or nearby.just_before(_WORDS, start, 48)

@@ -31,31 +31,41 @@ def _key(trigger: str, pattern: str, example: str, *, mixed: bool = False) -> Ru
     return Rule("API_KEY", (trigger,), re.compile(pattern), (example,), _mixed if mixed else whole)
 
 
+# With letters glued to it only an unbroken key counts: "task-" and "desk-" start many a dashed name.
+_SK = r"(?<![0-9A-Za-z])sk-[0-9A-Za-z_\-]{20,250}|sk-(?:proj-|ant-[0-9a-z]{2,8}-|or-v1-)?[0-9A-Za-z]{20,250}"
+_SHORT = r"hvs\.|dckr_pat_|glsa_|lin_api_|pcsk_|gsk_|jina_|pplx-|dapi|NRAK-|PMAK-|AGE-SECRET-KEY-"
 API_KEYS: tuple[Rule, ...] = (
     _key("A(?:KIA|SIA)", r"A(?:KIA|SIA)[0-9A-Z]{16}", "AKI" + "A" + "Q3EGX7ZP5LMN2RST"),
     _key("gh[pousr]_", r"gh[pousr]_[0-9A-Za-z]{30,255}", "gh" + "p_" + _A),
     _key("github_pat_", r"github_pat_[0-9A-Za-z_]{22,255}", "github" + "_pat_" + _A),
     _key("xox[abeoprs]-|xapp-", r"(?:xox[abeoprs]|xapp)-[0-9A-Za-z\-]{10,250}", "xox" + "b-" + "123456789012-" + _A),
     _key("[srp]k_(?:live|test)_|whsec_", r"(?:[srp]k_(?:live|test)|whsec)_[0-9A-Za-z]{16,250}", "sk" + "_live_" + _A),
-    _key("sk-", r"(?<![0-9A-Za-z])sk-[0-9A-Za-z_\-]{20,250}", "sk" + "-proj-" + _A, mixed=True),
+    _key("sk-", _SK, "sk" + "-proj-" + _A, mixed=True),
     _key("AIza", r"AIza[0-9A-Za-z_\-]{35}", "AI" + "za" + _A[:35]),
     _key("ya29\\.|GOCSPX-", r"(?:ya29\.|GOCSPX-)[0-9A-Za-z_\-]{20,250}", "ya" + "29." + _A),
-    _key("gl(?:pat|dt|rt|ptt|soat|cbt)-", r"gl(?:pat|dt|rt|ptt|soat|cbt)-[0-9A-Za-z_\-]{20,250}", "gl" + "pat-" + _A[:20]),
+    _key(
+        "gl(?:pat|dt|rt|ptt|soat|cbt)-", r"gl(?:pat|dt|rt|ptt|soat|cbt)-[0-9A-Za-z_\-]{20,250}", "gl" + "pat-" + _A[:20]
+    ),
     _key("npm_", r"npm_[0-9A-Za-z]{36}", "np" + "m_" + _A[:36]),
-    _key("hf_", r"(?<![0-9A-Za-z])hf_[0-9A-Za-z]{30,100}", "h" + "f_" + _A[:34]),
+    _key("hf_", r"hf_[0-9A-Za-z]{30,100}", "h" + "f_" + _A[:34]),
     _key("SG\\.", r"SG\.[0-9A-Za-z_\-]{16,64}\.[0-9A-Za-z_\-]{16,64}", "S" + "G." + _A[:22] + "." + _A),
-    _key("(?:SK|AC)[0-9a-f]{4}", r"(?<![0-9A-Za-z])(?:SK|AC)[0-9a-f]{32}(?![0-9A-Za-z])", "S" + "K" + _HEX),
+    _key("(?:SK|AC)[0-9a-f]{4}", r"(?:SK|AC)[0-9a-f]{32}(?![0-9A-Za-z])", "S" + "K" + _HEX),
     _key("pypi-", r"pypi-[0-9A-Za-z_\-]{40,255}", "py" + "pi-" + _A, mixed=True),
     _key("do[opr]_v1_", r"do[opr]_v1_[0-9a-f]{64}", "do" + "p_v1_" + 2 * _HEX),
     _key("shp(?:at|ca|pa|ss)_", r"shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{32}", "shp" + "at_" + _HEX),
-    _key("hvs\\.|dckr_pat_|glsa_|lin_api_|pcsk_|gsk_|jina_|pplx-|dapi|NRAK-|PMAK-|AGE-SECRET-KEY-",
-         r"(?:hvs\.|dckr_pat_|glsa_|lin_api_|pcsk_|gsk_|jina_|pplx-|dapi|NRAK-|PMAK-|AGE-SECRET-KEY-)[0-9A-Za-z_\-]{20,250}",
-         "gs" + "k_" + _A, mixed=True),
-    _key("hooks\\.slack\\.com/services/", r"hooks\.slack\.com/services/[0-9A-Za-z/]{20,100}",
-         "hooks.slack.com/" + "services/T0AB12CD3/B0EF45GH6/" + _A[:24]),
+    _key(_SHORT, rf"(?:{_SHORT})[0-9A-Za-z_\-]{{20,250}}", "gs" + "k_" + _A, mixed=True),
+    _key(
+        "hooks\\.slack\\.com/services/",
+        r"hooks\.slack\.com/services/[0-9A-Za-z/]{20,100}",
+        "hooks.slack.com/" + "services/T0AB12CD3/B0EF45GH6/" + _A[:24],
+    ),
     _key("[0-9]:AA", r"(?<![0-9])[0-9]{8,10}:AA[0-9A-Za-z_\-]{33}", "123456789:" + "AA" + _A[:33]),
-    _key("AccountKey=|SharedAccessKey=", r"(?:AccountKey|SharedAccessKey)=[0-9A-Za-z+/]{40,100}={0,2}", "Account" + "Key=" + _A + _A + "=="),
-)  # fmt: skip
+    _key(
+        "AccountKey=|SharedAccessKey=",
+        r"(?:AccountKey|SharedAccessKey)=[0-9A-Za-z+/]{40,100}={0,2}",
+        "Account" + "Key=" + _A + _A,
+    ),
+)
 
 _NAMES = (
     r"(?:api[_\- ]?key|apikey|api[_\- ]?token|access[_\- ]?key|secret[_\- ]?key|client[_\- ]?secret|secret|"
@@ -141,8 +151,8 @@ def _is_header(part: str) -> bool:
     return isinstance(header, dict) and bool({"alg", "typ", "enc", "kid"} & header.keys())
 
 
-_BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----")
-_END = re.compile(r"-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+_BEGIN = re.compile(r"-----BEGIN ?(?:[A-Z0-9]{1,12} ?){0,3}PRIVATE ?KEY(?: ?BLOCK)?-----")
+_END = re.compile(r"-----END ?(?:[A-Z0-9]{1,12} ?){0,3}PRIVATE ?KEY(?: ?BLOCK)?-----")
 _CONTENT = re.compile(
     r"(?:(?:\s|\\[rn])*+(?:[0-9A-Za-z+/=]{16,}+|[A-Za-z\-]{2,20}: [^\n]{0,200}(?=\n)))*+"
     r"(?:(?:\s|\\[rn])*+[0-9A-Za-z+/=]{1,15}+(?=\s*+$))?"
@@ -154,7 +164,7 @@ class PrivateKeys:
     """The recogniser of PEM private keys: the whole block, or what there is of one that was cut."""
 
     types = ("PRIVATE_KEY",)
-    triggers = (r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY",)
+    triggers = (r"-----BEGIN[A-Z0-9 ]*PRIVATE ?KEY",)
     long = True
     positives = (
         ("PRIVATE_KEY", "-----BEGIN PRIVATE" + " KEY-----\nMIIEvQIBADANBgkqhkiG\n-----END PRIVATE" + " KEY-----"),

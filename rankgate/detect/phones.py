@@ -30,8 +30,9 @@ Group = tuple[int, int]
 _GROUP = re.compile(r"\d+")
 _EXTENSION = re.compile(r"\s{0,2}(?:x|ext\.?|extension|#)\s{0,2}\d{1,6}(?!\d)", re.IGNORECASE)
 _DATE = re.compile(r"(?:(?:19|20)\d\d[\-/.](?:0?[1-9]|1[0-2])[\-/.]\d|\d{1,2}[\-/.]\d{1,2}[\-/.](?:19|20)\d\d)")
-_GLUED = re.compile(r"[A-Za-z0-9_@#$€£%.,:=/\\\-*]$")
-_LETTERS_GLUED = re.compile(r"(?:tel|phone|mobile|cell|fax|call|whatsapp)[:=.\-]?$", re.IGNORECASE)
+_DECIMAL = re.compile(r"\d{1,3}\.\d{5,}(?![.\-]?\d)")
+_GLUED = re.compile(r"(?:[A-Za-z0-9_@#$€£%./\\\-]|\d[:=,*])$")
+_NAMED = re.compile(r"(?:tel|phone|mobile|cell|fax|call|whatsapp)[:=.\-]{0,2}$", re.IGNORECASE)
 # A unit, a currency or a decimal part says that the digits before it are an amount.
 _COUNTED = re.compile(r",\d|\.\d|[%€$£]|\s?(?:USD|EUR|GBP|INR|kg|km|ms|MB|GB|units|tokens)\b")
 _NANP = re.compile(r"(?:1[ .\-])?(?:\(\d{3}\)[ \-]{0,2}|\d{3}[ .\-/])\d{3}[ .\-]?\d{4}")
@@ -88,12 +89,12 @@ class Phones:
     def _national_end(self, text: str, start: int, stop: int, nearby: Nearby, budget: list[int]) -> int | None:
         """Return where the national number that begins at `start` ends, None where none does."""
         left = text[max(0, start - 12) : start]
-        if _GLUED.search(left) and not _LETTERS_GLUED.search(left):
+        if _GLUED.search(left) and not _NAMED.search(left):
             return None
-        if _DATE.match(text, start) or _COUNTED.match(text, stop):
+        if _DATE.match(text, start) or _DECIMAL.match(text, start) or _COUNTED.match(text, stop):
             return None
         said = nearby.has(PHONE, start, stop)
-        if not said and nearby.has(SERIAL, start, stop, after=False):
+        if not said and nearby.just_before(SERIAL, start):
             return None
         if self._nanp:
             nanp = _NANP.match(text, start)
