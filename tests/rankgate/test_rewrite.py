@@ -1,0 +1,153 @@
+"""Whatever the body: what is sent has the same shape, none of the values, and every other byte unchanged."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from fakes.handing import CREDENTIAL, DETECTOR, EVERYTHING, KEYS, hand_over
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankgate import dialects, jsontext
+from rankgate.errors import GateError, Reason
+from rankgate.masking import Masker
+from rankgate.rewrite import (
+    detect_request,
+    findings_of,
+    mask_answer,
+    mask_error,
+    mask_request,
+    unmaskable,
+)
+
+VALUES = [
+    "maren.oldfield@example.org",
+    "4111 1111 1111 1111",
+    "GB82 WEST 1234 5698 7654 32",
+    "192.168.17.4",
+    "078-05-1127",
+    "AKIAIOSFODNN7EXAMPLE",
+]
+MASKER = Masker(KEYS, "acme", EVERYTHING)
+WORDS = st.text(alphabet="abc xyz é", max_size=12)
+TEXTS = st.one_of(WORDS, st.tuples(WORDS, st.sampled_from(VALUES), WORDS).map(" ".join))
+LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), TEXTS)
+EXTRAS = st.recursive(
+    LEAVES, lambda children: st.lists(children, max_size=3) | st.dictionaries(WORDS, children, max_size=3), max_leaves=8
+)
+BODIES = st.fixed_dictionaries(
+    {"query": TEXTS.filter(str.strip), "documents": st.lists(TEXTS, min_size=1, max_size=6), "model": st.just("m")},
+    optional={"extra": EXTRAS},
+)
+
+
+def sent_for(body, dialect="generic", **handed):
+    handoff = hand_over(body, dialect, **handed)
+    spoken = dialects.by_name(dialect)
+    parsed = jsontext.parse(body)
+    request = spoken.read(parsed)
+    findings = detect_request(request, DETECTOR, "acme")
+    return mask_request(parsed, request, handoff, spoken, findings, MASKER, MASKER), handoff, spoken
+
+
+def shape(value):
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value]
+    return "text" if isinstance(value, str) else value
+
+
+@given(BODIES, st.sampled_from([None, 1]))
+@settings(deadline=None)
+def test_masking_keeps_the_shape_and_lets_no_value_through(call, indent):
+    body = json.dumps(call, indent=indent).encode()
+    sent, _, _ = sent_for(body)
+    assert shape(json.loads(sent.body)) == shape(call)
+    for value in VALUES:
+        assert value not in json.dumps(json.loads(sent.body), ensure_ascii=False)
+
+
+@given(BODIES)
+@settings(deadline=None)
+def test_without_findings_the_bytes_are_the_same(call):
+    body = json.dumps(call).encode()
+    if not any(value in body.decode() for value in VALUES):
+        assert sent_for(body)[0].body == body
+
+
+@given(BODIES, st.data())
+@settings(deadline=None)
+def test_kept_documents_are_exactly_those_sent_and_their_echo_is_recognised(call, data):
+    body = json.dumps(call).encode()
+    count = len(call["documents"])
+    kept = tuple(sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1))))
+    sent, handoff, spoken = sent_for(body, kept=None if len(kept) == count else kept)
+    documents = json.loads(sent.body)["documents"]
+    assert len(documents) == len(kept)
+    results = [{"index": i, "relevance_score": 1.0 - i / 10, "document": {"text": t}} for i, t in enumerate(documents)]
+    answer, masked = mask_answer(json.dumps({"results": results}).encode(), sent, handoff, spoken, DETECTOR, MASKER)
+    shown = {one["index"]: one.get("document") for one in json.loads(answer)["results"]}
+    for index, position in enumerate(kept):
+        assert shown[position] == {"text": documents[index]}
+    assert masked == {}
+
+
+def test_an_answer_with_an_index_nobody_sent_is_refused():
+    body = json.dumps({"query": "q", "documents": ["a", "b"], "model": "m"}).encode()
+    sent, handoff, spoken = sent_for(body, kept=(1,))
+    answer = b'{"results":[{"index":1,"relevance_score":0.1}]}'
+    with pytest.raises(GateError) as caught:
+        mask_answer(answer, sent, handoff, spoken, DETECTOR, MASKER)
+    assert caught.value.reason is Reason.UPSTREAM_INVALID
+
+
+@given(st.binary(max_size=300))
+@settings(deadline=None)
+def test_an_error_of_any_bytes_is_shown_masked_or_refused(data):
+    handoff = hand_over(json.dumps({"query": "q", "documents": ["a"], "model": "m"}).encode(), "generic")
+    try:
+        shown, _ = mask_error(data + b" maren.oldfield@example.org", handoff, DETECTOR, MASKER, KEYS.lease())
+    except GateError as refusal:
+        assert refusal.reason is Reason.UPSTREAM_INVALID
+    else:
+        assert b"maren" not in shown
+
+
+def test_an_error_that_holds_the_credential_is_refused_however_it_is_written():
+    handoff = hand_over(json.dumps({"query": "q", "documents": ["a"], "model": "m"}).encode(), "generic")
+    for error in (CREDENTIAL, json.dumps(CREDENTIAL), json.dumps([f"<{CREDENTIAL}>"]).replace("s", "\\u0073")):
+        with pytest.raises(GateError):
+            mask_error(error.encode(), handoff, DETECTOR, MASKER, KEYS.lease())
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (b'{"maren.oldfield@example.org":1}', "key"),
+        (b'{"a":{"b":[4111111111111111]}}', "number"),
+        (b'{"created":1732512345,"score":0.4111111111111111,"tokens":4096}', ""),
+    ],
+)
+def test_what_cannot_be_masked_in_place_is_named(body, word):
+    assert unmaskable(jsontext.parse(body), DETECTOR, EVERYTHING.operators) == word
+
+
+def test_a_type_nobody_masks_is_no_reason_to_refuse():
+    assert unmaskable(jsontext.parse(b'{"maren.oldfield@example.org":1}'), DETECTOR, {"US_SSN"}) == ""
+
+
+@pytest.mark.parametrize(
+    "changes", [{"spans": None}, {"dialect_revision": 99}, {"text_count": 99}, {"spans": ((0, 0, 999, "US_SSN"),)}, {"spans": ((99, 0, 1, "US_SSN"),)}]
+)
+def test_findings_that_do_not_fit_this_reading_are_not_used(changes):
+    body = json.dumps({"query": "to maren.oldfield@example.org", "documents": ["a"], "model": "m"}).encode()
+    spoken = dialects.by_name("generic")
+    request = spoken.read(jsontext.parse(body))
+    handoff = hand_over(body, "generic")
+    handed = findings_of(handoff, request, spoken)
+    detected = detect_request(request, DETECTOR, "acme")
+    assert {o: [(f.type, f.start, f.end) for f in found] for o, found in handed.items()} == {
+        o: [(f.type, f.start, f.end) for f in found] for o, found in detected.items()
+    }
+    assert findings_of(replace(handoff, **changes), request, spoken) is None
