@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -111,8 +111,10 @@ def tail(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     after = 0.0 if group else unconfirmed_after
-    run = Tail(Trail(client, deployment or "default", log), wanted, output, sys.stdout.buffer, _style(), after)
-    with _ending_cleanly(ctx):
+    # A buffer of our own: sys.stdout.buffer is none where Python was told not to buffer.
+    out = open(sys.stdout.fileno(), "wb", closefd=False)  # noqa: SIM115 - a descriptor, flushed below
+    run = Tail(Trail(client, deployment or "default", log), wanted, output, out, _style(), after)
+    with _ending_cleanly(ctx, out):
         try:
             if group:
                 run.consume(Group(group, consumer or socket.gethostname()), start, follow=follow)
@@ -120,7 +122,7 @@ def tail(
                 run.read(start, follow=follow)
         except redis.RedisError as error:
             raise click.ClickException(f"the trail cannot be read: {fault_word(error)}") from None
-        sys.stdout.buffer.flush()
+        out.flush()
     if run.mismatches:
         raise click.ClickException(f"{run.mismatches} entries do not agree with their body")
 
@@ -137,13 +139,13 @@ def _style() -> Callable[..., str]:
 
 
 @contextlib.contextmanager
-def _ending_cleanly(ctx: click.Context) -> Iterator[None]:
+def _ending_cleanly(ctx: click.Context, out: BinaryIO) -> Iterator[None]:
     """End without a traceback where a person pressed Ctrl-C (130) or the reader of the output went away (0)."""
     try:
         yield
     except KeyboardInterrupt:
         with contextlib.suppress(BrokenPipeError):
-            sys.stdout.buffer.flush()
+            out.flush()
         ctx.exit(130)
     except BrokenPipeError:
         # The interpreter flushes once more when it ends; let that go nowhere.

@@ -50,11 +50,12 @@ class Tail:
     def read(self, since: StreamId | None, *, follow: bool) -> None:
         """Write what is there from `since` on, and with `follow` what comes; without `since` a follower starts now."""
         keys = self.trail.discover()
-        behind = {key: StreamId(0, 0) for key in keys}
-        self._head()
         if since is None and follow:
             behind = {key: self.trail.end(key) for key in keys}
+            self._head()
         else:
+            behind = {key: StreamId(0, 0) for key in keys}
+            self._head()
             for item in self.trail.past({key: since or StreamId(0, 0) for key in keys}):
                 self._show([item])
                 behind[item.key] = item.id
@@ -65,8 +66,8 @@ class Tail:
 
     def consume(self, group: Group, since: StreamId | None, *, follow: bool) -> None:
         """Write what the group has not acknowledged; acknowledge each entry after it was written out."""
-        self._head()
         keys = self._join(group, since)
+        self._head()
         self._write_and_acknowledge(self.trail.left_behind(keys, group.name, group.consumer), group)
         while keys and (items := self.trail.take(keys, group.name, group.consumer, None)):
             self._write_and_acknowledge(items, group)

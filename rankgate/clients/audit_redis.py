@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["ANSWER_S", "connect", "fault_word"]
+__all__ = ["ANSWER_S", "connect", "fault_word", "server_text"]
 
 CONNECT_S = 2.0
 ANSWER_S = 5.0
@@ -87,9 +87,14 @@ def connect(
     )
 
 
+def server_text(error: Exception) -> str:
+    """Return what the server said, without the command redis-py puts before it."""
+    return str(error).rpartition("caused error: ")[2]
+
+
 def fault_word(error: Exception) -> str:
     """Return one word for a failure. Its text never leaves here: redis-py puts whole commands into it."""
-    code = str(error).split(" ", 1)[0]
+    code = server_text(error).split(" ", 1)[0]
     if isinstance(error, redis.ResponseError) and code in _BY_CODE:
         return _BY_CODE[code]
     return next((word for kind, word in _BY_TYPE if isinstance(error, kind)), "refused")

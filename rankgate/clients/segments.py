@@ -283,8 +283,9 @@ class LogFiles:
         return next((segment for segment in reversed(self._segments) if segment.first <= index), None)
 
     def _offset(self, segment: _Segment, index: int, end: int) -> int:
-        if self._cursor is not None and self._cursor[0] == index and self._cursor[1] is segment:
-            return self._cursor[2]
+        cursor = self._cursor
+        if cursor is not None and cursor[0] == index and cursor[1] is segment:
+            return cursor[2]
         if index == segment.first:
             return len(PREAMBLE)
         data = segment.path.read_bytes()[:end]

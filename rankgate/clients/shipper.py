@@ -19,7 +19,7 @@ from rankgate.audit.entry import BodyError, to_fields
 from rankgate.audit.frame import Frame
 from rankgate.audit.names import StreamId, stream_key
 from rankgate.clients.audit import FileLog
-from rankgate.clients.audit_redis import ANSWER_S, connect, fault_word
+from rankgate.clients.audit_redis import ANSWER_S, connect, fault_word, server_text
 from rankgate.clients.segments import LogFiles
 from rankgate.settings import AuditSettings
 
@@ -177,7 +177,7 @@ class Shipper:
         try:
             info = self._client.xinfo_stream(key)
         except redis.ResponseError as error:
-            if "no such key" not in str(error):
+            if "no such key" not in server_text(error):
                 raise
             self._go_on(files, 0)
             return False
@@ -243,7 +243,7 @@ class Shipper:
     def _judge(self, files: LogFiles, key: str, frame: Frame, result: object) -> None:
         if result is None:
             raise _VanishedError
-        if isinstance(result, redis.ResponseError) and "equal or smaller" in str(result):
+        if isinstance(result, redis.ResponseError) and "equal or smaller" in server_text(result):
             # Sent before and its answer lost, or somebody wrote here: the entry itself tells which.
             self._same(files, key, frame.index, deleted=False)
         elif isinstance(result, Exception):

@@ -12,36 +12,19 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes.events import DIGEST, decision
+from fakes.events import decision
+from fakes.logs import CAP, WAIT_S, Alarms, open_log, small, stored, until
 
-from rankgate.audit import LifecycleEvent, What
 from rankgate.audit.entry import read_body
 from rankgate.clients import audit
-from rankgate.clients.audit import FileLog, Tools
+from rankgate.clients.audit import FileLog
 from rankgate.clients.segments import sync_file
 from rankgate.errors import GateError, Reason, SettingsError
-from rankgate.settings import AuditSettings
-
-WAIT_S = 15.0
-CAP = 1_048_576
-
-
-class Alarms(list[tuple[str, dict[str, object]]]):
-    """Collects alarms instead of logging them."""
-
-    def __call__(self, word: str, detail: object) -> None:
-        self.append((word, dict(detail)))  # type: ignore[call-overload]
-
-    @property
-    def words(self) -> list[str]:
-        return [word for word, _ in self]
 
 
 class Disk:
@@ -61,16 +44,6 @@ class Disk:
         sync_file(descriptor)
 
 
-def small(number: int = 0, size: int = 10) -> LifecycleEvent:
-    return LifecycleEvent(What.START, 1, "authz", detail={"number": number, "filler": "x" * size})
-
-
-def open_log(directory: Path, alarms: Alarms | None = None, *, cap: int = CAP, **tools: object) -> FileLog:
-    made = replace(Tools(), alarm=alarms if alarms is not None else Alarms(), **tools)  # type: ignore[arg-type]
-    settings = AuditSettings(directory=directory, cap_bytes=cap)
-    return FileLog.open(settings, "authz", 0, deployment="default", digest=DIGEST, version="0.1", tools=made)
-
-
 @asynccontextmanager
 async def opened(directory: Path, alarms: Alarms | None = None, **options: object) -> AsyncIterator[FileLog]:
     log = open_log(directory, alarms, **options)  # type: ignore[arg-type]
@@ -80,23 +53,8 @@ async def opened(directory: Path, alarms: Alarms | None = None, **options: objec
         await log.close()
 
 
-def stored(log: FileLog, position: int = -1) -> list[bytes]:
-    files = log.history()[position]
-    found: list[bytes] = []
-    while page := files.read(files.first + len(found), 100):
-        found += [frame.leaf for frame in page]
-    return found
-
-
 def words(log: FileLog) -> list[str]:
     return [row.word or row.what for row in map(read_body, stored(log))]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.01)
 
 
 async def until_refused(log: FileLog) -> int:
