@@ -62,7 +62,7 @@ class Births:
     def find(self, text: str) -> Iterator[Finding]:
         """Yield the date nearest to each word."""
         said = _SAID.spans(text)
-        dates = _dates(text) if said else []
+        dates = _dates(text, {end for _, end in said}) if said else []
         starts = [start for start, _ in dates]
         for start, end in said:
             index = bisect_left(starts, end)
@@ -72,13 +72,17 @@ class Births:
                 yield Finding("DATE_OF_BIRTH", *dates[index - 1], 0.85)
 
 
-def _dates(text: str) -> list[tuple[int, int]]:
-    """Return the dates that are not part of a longer number or word."""
+def _dates(text: str, glued: set[int]) -> list[tuple[int, int]]:
+    """Return the dates that are not part of a longer number or word; at `glued` places a word may end."""
     return [
         (start, end)
         for start, end in _DATE.spans(text)
         if not text[end : end + 1].isdigit()
-        and not (text[start - 1 : start].isdigit() if text[start].isdigit() else text[start - 1 : start].isalpha())
+        and not (
+            text[start - 1 : start].isdigit()
+            if text[start].isdigit()
+            else text[start - 1 : start].isalpha() and start not in glued
+        )
     ]
 
 

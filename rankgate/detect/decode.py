@@ -218,8 +218,8 @@ def tags(view: View) -> Iterator[View]:
 _DIGIT_TYPES = frozenset({"CREDIT_CARD", "US_SSN", "IN_AADHAAR", "PL_PESEL", "DE_TAX_ID", "UK_NHS"})
 # Types whose patterns allow no line break inside; a phone number's does, and joining lines would glue numbers to it.
 _UNSPLIT = _DIGIT_TYPES | {
-    "API_KEY", "DATE_OF_BIRTH", "EMAIL_ADDRESS", "ES_NIF", "IBAN_CODE", "IP_ADDRESS", "IT_FISCAL_CODE", "JWT", "MAC_ADDRESS",
-    "URL_CREDENTIALS",
+    "API_KEY", "DATE_OF_BIRTH", "EMAIL_ADDRESS", "ES_NIF", "IBAN_CODE", "IP_ADDRESS", "IT_FISCAL_CODE", "JWT",
+    "MAC_ADDRESS", "URL_CREDENTIALS",
 }  # fmt: skip
 
 

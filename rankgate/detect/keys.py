@@ -72,7 +72,7 @@ _NAMES = (
     r"auth[_\- ]?token|access[_\- ]?token|refresh[_\- ]?token|token|passw(?:or)?d|passphrase|pwd|private[_\- ]?key|"
     r"credentials?|passwort|kennwort|mot de passe|contrasena)"
 )
-_ASSIGNED = Words(rf"{_NAMES}[\"'\]`*]{{0,3}}\s{{0,3}}(?:=>|:=|=|:|\bis\b)\s{{0,3}}[\"'`*]{{0,3}}")
+_ASSIGNED = Words(rf"{_NAMES}[\"'\]`*]{{0,3}}(?:\s{{0,3}}(?:=>|:=|=|:|\bis\b)\s{{0,3}}[\"'`*]{{0,3}}|\s{{1,2}}[\"'`])")
 _VALUE = re.compile(r"[^\s\"'`,;<>(){}\[\]]{8,512}")
 _SCHEME = Words(r"\b(?:Bearer|Basic|Token)\s{1,3}")
 _CREDENTIAL = re.compile(r"[0-9A-Za-z._~+/\-]{16,2048}={0,2}")
@@ -83,7 +83,7 @@ class Assignments:
 
     types = ("API_KEY",)
     triggers = (
-        rf"(?i){_NAMES}[\"'\]`*]{{0,3}}\s{{0,3}}(?:=|:|is\s)",
+        rf"(?i){_NAMES}[\"'\]`*]*\s*(?:[=:\"'`]|is\s)",
         r"(?:Bearer|Basic|Token)\s",
     )
     long = True

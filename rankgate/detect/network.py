@@ -19,20 +19,32 @@ _VERSIONED = re.compile(
 
 
 def _address(match: re.Match[str]) -> tuple[int, int] | None:
-    found = match.group()
     start, end = match.span()
-    if ":" in found:
-        found = found.rstrip(":") if not found.endswith("::") else found
-        end = start + len(found)
-        if found.count(":") < 2 or not any(character.isdigit() for character in found):
-            return None
+    if ":" in match.group():
+        start, end = _version_six(match)
     elif _VERSIONED.search(match.string, max(0, start - 16), start):
         return None
     try:
-        ipaddress.ip_address(found)
+        ipaddress.ip_address(match.string[start:end])
     except ValueError:
         return None
     return start, end
+
+
+def _version_six(match: re.Match[str]) -> tuple[int, int]:
+    """Return the span of an IPv6 address without what is glued to it, an empty one where it reads as something else."""
+    found = match.group()
+    start, end = match.span()
+    if found.endswith(":") and not found.endswith("::"):
+        end -= 1
+    glued = match.string[start - 1 : start].isalpha()
+    first = found.index(":")
+    if first > 4:
+        start, glued = start + first - 4, True
+    address = match.string[start:end]
+    # Fewer colons glued to a word are a name in some programming language.
+    enough = address.count(":") >= (3 if glued else 2) and any(character.isdigit() for character in address)
+    return (start, end) if enough else (start, start)
 
 
 IP = Rule(
@@ -43,7 +55,7 @@ IP = Rule(
     ),
     re.compile(
         r"(?<![0-9.])(?<![0-9]-)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9]|\.[0-9])"
-        r"|(?<![0-9A-Za-z:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}(?:\.[0-9]{1,3}){0,3}(?![0-9A-Za-z:])"
+        r"|(?<![0-9A-Fa-f:.])(?=[0-9A-Fa-f]{0,8}:)[0-9A-Fa-f:]{2,43}(?:\.[0-9]{1,3}){0,3}(?![0-9A-Za-z:])"
     ),
     ("host 203.0.113.77 is down", "2001:db8::8a2e:370:7334", "::ffff:203.0.113.9"),
     _address,

@@ -30,7 +30,7 @@ Group = tuple[int, int]
 _GROUP = re.compile(r"\d+")
 _EXTENSION = re.compile(r"\s{0,2}(?:x|ext\.?|extension|#)\s{0,2}\d{1,6}(?!\d)", re.IGNORECASE)
 _DATE = re.compile(r"(?:(?:19|20)\d\d[\-/.](?:0?[1-9]|1[0-2])[\-/.]\d|\d{1,2}[\-/.]\d{1,2}[\-/.](?:19|20)\d\d)")
-_DECIMAL = re.compile(r"\d{1,3}\.\d{5,}(?![.\-]?\d)")
+_DOTTED = re.compile(r"\d{1,3}\.\d{5,}(?![.\-]?\d)|(?:\d{1,3}\.){3}\d{1,3}(?![.\d])")
 _GLUED = re.compile(r"(?:[A-Za-z0-9_@#$€£%./\\\-]|\d[:=,*])$")
 _NAMED = re.compile(r"(?:tel|phone|mobile|cell|fax|call|whatsapp)[:=.\-]{0,2}$", re.IGNORECASE)
 # A unit, a currency or a decimal part says that the digits before it are an amount.
@@ -91,7 +91,7 @@ class Phones:
         left = text[max(0, start - 12) : start]
         if _GLUED.search(left) and not _NAMED.search(left):
             return None
-        if _DATE.match(text, start) or _DECIMAL.match(text, start) or _COUNTED.match(text, stop):
+        if _DATE.match(text, start) or _DOTTED.match(text, start) or _COUNTED.match(text, stop):
             return None
         said = nearby.has(PHONE, start, stop)
         if not said and nearby.just_before(SERIAL, start):
@@ -139,18 +139,18 @@ def _groups(text: str, start: int, stop: int) -> list[Group]:
 
 def _telling(shape: tuple[int, ...], digits: str, region: _Region) -> bool:
     """Return whether the grouping alone, without a word near it, reads as a phone number of `region`."""
+    if min(shape[1:], default=2) < 2 or region.code == 1:
+        return False
     if region.trunk == "0" and digits.startswith("0"):
         if len(shape) == 1:
             return len(digits) in {10, 11} and not digits.startswith("00")
         return len(digits) >= 9 and not (shape[0] == 1 and len(shape) < 5) and shape != (5, 4)
     if region.name == "IN":
         return shape in {(5, 5), (4, 3, 3), (4, 6)} and digits[0] in "6789"
+    if region.name == "IT" and digits[0] == "0":
+        return len(shape) >= 2 and 2 <= shape[0] <= 4 and len(digits) >= 9
     if region.name == "IT":
-        return (len(shape) >= 2 and digits[0] == "0" and shape[0] <= 4) or (
-            digits[0] == "3" and shape in {(3, 7), (3, 3, 4), (3, 2, 2, 3)}
-        )
-    if region.code == 1:
-        return False
+        return digits[0] == "3" and shape in {(3, 7), (3, 3, 4), (3, 2, 2, 3)}
     return len(digits) == 9 and shape in {(3, 2, 2, 2), (2, 3, 2, 2), (2, 2, 2, 3)}
 
 
@@ -188,7 +188,11 @@ def _international_end(text: str, start: int, stop: int, nearby: Nearby, budget:
         if not 8 <= len(digits) <= 15:
             continue
         budget[0] -= 1
-        verdict = _judge(text[start : chosen[-1][1]] if plus else "+" + digits) if budget[0] >= 0 else (True, True)
+        verdict = (
+            _judge(text[start : chosen[-1][1]].replace("\n", " ") if plus else "+" + digits)
+            if budget[0] >= 0
+            else (True, True)
+        )
         if verdict[0]:
             return chosen[-1][1]
         if verdict[1] and possible is None and (count > 1 or said) and plus:
