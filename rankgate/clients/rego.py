@@ -25,7 +25,7 @@ from rankgate.policy import encode_question
 from rankgate.policy.sample import sample_question
 from rankgate.settings import PolicySettings
 
-__all__ = ["EmbeddedEngine", "evaluate", "load_engine"]
+__all__ = ["EmbeddedEngine", "evaluate", "load_decision", "load_engine"]
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +69,25 @@ def load_engine(files: PolicyFiles, *, tests: bool = False) -> Any:
     return engine
 
 
+def load_decision(files: PolicyFiles, path: str) -> tuple[Any, str]:
+    """Return an engine that has answered the sample question, and the rule at `path` (`a/b`) as `data.a.b`.
+
+    Raises SettingsError as `load_engine` does, and where no rule stands at `path` or evaluating it fails.
+    """
+    engine = load_engine(files)
+    at = tuple(path.split("/"))
+    rule = ".".join(("data", *at))
+    if not any(head.path == at and not head.function for head in heads(json.loads(engine.get_ast_as_json()))):
+        raise SettingsError(f"no rule defines {rule}; set policy.path to the rule that decides")
+    # The first evaluation analyses the policy, and clones keep that; it also finds what only evaluation finds.
+    engine.set_input_json(encode_question(sample_question()))
+    try:
+        _guarded(engine.eval_rule_as_json, rule)
+    except RuntimeError as error:
+        raise SettingsError(_told(rule, error)) from None
+    return engine, rule
+
+
 def evaluate(engine: Any, rule: str, question: str | None = None) -> Any:
     """Return the JSON value of `rule` (`data.a.b`) in a clone of `engine`, None where it is undefined.
 
@@ -93,7 +112,8 @@ class EmbeddedEngine:
     def __init__(self, settings: PolicySettings, directory: Path) -> None:
         self._directory = directory
         self._timeout_s = settings.timeout_s
-        self._rule = f"data.{settings.path.replace('/', '.')}"
+        self._path = settings.path
+        self._rule = ""
         self._engine: Any = None
         self._thread = 0
         self._revision = ""
@@ -160,17 +180,8 @@ class EmbeddedEngine:
         return result
 
     def _use(self, files: PolicyFiles) -> None:
-        engine = load_engine(files)
-        path = tuple(self._rule.split(".")[1:])
-        if not any(head.path == path and not head.function for head in heads(json.loads(engine.get_ast_as_json()))):
-            raise SettingsError(f"no rule defines {self._rule}; set policy.path to the rule that decides")
-        # The first evaluation analyses the policy, and its clones keep that; it also finds what only evaluation finds.
-        engine.set_input_json(encode_question(sample_question()))
-        try:
-            _guarded(engine.eval_rule_as_json, self._rule)
-        except RuntimeError as error:
-            raise SettingsError(_told(self._rule, error)) from None
-        self._engine, self._revision, self._thread = engine, files.revision, threading.get_ident()
+        self._engine, self._rule = load_decision(files, self._path)
+        self._revision, self._thread = files.revision, threading.get_ident()
 
     async def _watch(self) -> None:
         try:

@@ -75,24 +75,26 @@ Loads = Callable[[Case], Awaitable[str]]
 """Loads the case's policy alone and returns what the engine says against it, empty where it takes it."""
 
 
+async def outcome(case: Case, ask: Ask) -> dict[str, Any]:
+    """The parsed ruling or the reason; fails where a refusal's detail quotes the call."""
+    try:
+        ruling = parse_ruling(
+            await ask(case),
+            document_count=case.given.get("document_count", 0),
+            credential_header=case.given.get("credential_header", "authorization"),
+        )
+    except GateError as error:
+        quoted = [word for word in ("evil", "search-svc", "rerank-v3", "xxx") if word in error.detail]
+        return {"reason": error.reason.value, **({"quoted": quoted} if quoted else {})}
+    return {"ruling": told(ruling)}
+
+
 class PolicyContract:
     engine: str
 
     @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
     async def test_the_corpus_is_answered_as_written(self, case: Case, ask: Ask) -> None:
-        try:
-            ruling = parse_ruling(
-                await ask(case),
-                document_count=case.given.get("document_count", 0),
-                credential_header=case.given.get("credential_header", "authorization"),
-            )
-        except GateError as error:
-            answered = {"reason": error.reason.value}
-            for word in ("evil", "search-svc", "rerank-v3"):
-                assert word not in error.detail
-        else:
-            answered = {"ruling": told(ruling)}
-        assert answered == case.expected(self.engine)
+        assert await outcome(case, ask) == case.expected(self.engine)
 
 
 class LoadingContract:

@@ -7,13 +7,14 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from clients.contract_policy import CASES, SHIPPED, Ask, Case, LoadingContract, Loads, PolicyContract
 from fakes.opa_server import OpaServer, binary, free_port, opa
+from fakes.waiting import until
 
 from rankgate.clients.opa import OpaEngine
 from rankgate.errors import GateError, Reason
@@ -31,12 +32,6 @@ async def asking(url: str, path: str = "rankgate/decision", timeout_s: float = 2
         yield engine
     finally:
         await engine.stop()
-
-
-async def until(truth: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not truth():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +75,9 @@ class TestOpaOverASocket(PolicyContract, LoadingContract):
             module.write_text(f"package cases\n\n{case.given['policy']}\n")
             data.write_text(json.dumps(case.given.get("data", {})))
             command = [binary(), "eval", "--data", str(module), "--data", str(data), "1"]
-            told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+            told = await asyncio.to_thread(
+                subprocess.run, command, capture_output=True, text=True, timeout=30, check=False
+            )
             return told.stdout + told.stderr if told.returncode else ""
 
         return loads

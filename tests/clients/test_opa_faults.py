@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from fakes.opa_server import free_port
+from fakes.waiting import until
 
 from rankgate.clients.breaker import Breaker
 from rankgate.clients.opa import ANSWER_BYTES, OpaEngine
@@ -177,9 +178,7 @@ async def test_scenario_15_a_caller_who_leaves_during_the_trial_leaves_room_for_
         breaker.failed()
         now[0] = 2.0
         trial = asyncio.create_task(engine.decide({}))
-        async with asyncio.timeout(5):
-            while not bad.questions:
-                await asyncio.sleep(0.01)
+        await until(lambda: bad.questions > 0)
         trial.cancel()
         await asyncio.gather(trial, return_exceptions=True)
         bad.speak = says(answer(TRUE))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from clients.contract_policy import SHIPPED, Ask, Case, LoadingContract, Loads, PolicyContract
+from fakes.waiting import until
 
 from rankgate.clients.rego import EmbeddedEngine
 from rankgate.errors import GateError, Reason, SettingsError
@@ -32,12 +33,6 @@ async def running(
         yield engine
     finally:
         await engine.stop()
-
-
-async def until(truth: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not truth():
-            await asyncio.sleep(0.01)
 
 
 class TestEmbedded(PolicyContract, LoadingContract):
@@ -94,7 +89,7 @@ async def test_an_engine_that_is_not_started_or_stopped_denies(tmp_path: Path) -
 
 async def test_a_decision_without_a_rule_is_refused_at_start(tmp_path: Path) -> None:
     (tmp_path / "a.rego").write_text(ALLOW)
-    with pytest.raises(SettingsError, match="no rule defines data.cases.nope"):
+    with pytest.raises(SettingsError, match=r"no rule defines data\.cases\.nope"):
         async with running(tmp_path, "cases/nope"):
             pass
 

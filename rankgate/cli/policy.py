@@ -1,0 +1,125 @@
+"""`rankgate policy`: check, test and try policies with the embedded engine; needs no OPA."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["policy"]
+
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+OUTPUT = click.Choice(["text", "json"])
+
+
+@click.group()
+def policy() -> None:
+    """Check, test and evaluate policies."""
+
+
+@policy.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--path", default="rankgate/decision", show_default=True, help="Path of the decision below `data`.")
+def check(folder: Path, path: str) -> None:
+    """Check that the policies in DIR load and decide, as at the start of a gate.
+
+    Exits 0 if a gate would take them, 1 otherwise, with one line a fault. For typos in paths of the input run
+    `opa check -s` with the shipped schemas as well.
+    """
+    from rankgate.clients.policy_files import read_policies
+    from rankgate.clients.rego import load_decision
+
+    files = read_policies(folder)
+    load_decision(files, path)
+    click.echo(f"{folder}: ok, {len(files.modules)} modules, {len(files.tests)} test files, {files.revision}")
+
+
+@policy.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--run", "pattern", metavar="REGEX", help="Run only tests whose name matches.")
+@click.option("-o", "--output", type=OUTPUT, default="text", show_default=True, help="What to print.")
+def test(folder: Path, pattern: str | None, output: str) -> None:
+    """Run the test_ rules of the _test.rego files in DIR; those named todo_test_ are skipped.
+
+    Exits 0 if every test passed, 1 if one failed, could not be evaluated, or there was none.
+    """
+    from rankgate.cli.policy_tests import SKIP, passed, run, show
+
+    results = run(folder, _regex(pattern))
+    if output == "json":
+        click.echo(json.dumps([result.as_json() for result in results], indent=2))
+    else:
+        click.echo(show(results))
+    if not passed(results):
+        what = "no test was found" if all(result.outcome == SKIP for result in results) else "tests failed"
+        raise click.ClickException(what)
+
+
+@policy.command("eval")
+@click.option(
+    "--input", "question", type=click.File("rb"), required=True, help="Question (JSON), - for standard input."
+)
+@click.option("--policy", "folder", type=FOLDER, help="Folder of the policy.  [default: the shipped policy]")
+@click.option("--path", default="rankgate/decision", show_default=True, help="Path of the decision below `data`.")
+@click.option("-o", "--output", type=OUTPUT, default="text", show_default=True, help="What to print.")
+def evaluate(question: Any, folder: Path | None, path: str, output: str) -> None:
+    """Put one question to a policy and print the ruling as the gate would read it.
+
+    Exits 0 for every valid ruling, denials too; 1 where the gate would answer with an error.
+    """
+    import dataclasses
+
+    from rankgate.clients.policy_files import read_policies
+    from rankgate.clients.rego import evaluate as ask
+    from rankgate.clients.rego import load_decision
+    from rankgate.errors import GateError
+    from rankgate.policy import encode_question, parse_ruling
+    from rankgate.resources import policies
+
+    asked = _question(question.read())
+    engine, rule = load_decision(read_policies(folder or policies()), path)
+    count = asked.get("rerank", {}).get("document_count", 0)
+    try:
+        answer = ask(engine, rule, encode_question(asked))
+        ruling = parse_ruling(answer, document_count=count, credential_header="authorization")
+    except GateError as error:
+        raise click.ClickException(": ".join(dict.fromkeys((error.reason.value, str(error))))) from None
+    shown = dataclasses.asdict(ruling)
+    if output == "json":
+        click.echo(json.dumps(shown, indent=2))
+        return
+    click.echo("allowed" if ruling.allowed else f"denied ({ruling.status})")
+    plain = dataclasses.asdict(type(ruling)(allowed=ruling.allowed))
+    for name, value in shown.items():
+        if name not in {"allowed", "status"} and value != plain[name]:
+            click.echo(f"  {name:<14} {json.dumps(value, ensure_ascii=False)}")
+
+
+@policy.command()
+def sample() -> None:
+    """Print a sample question, to start from with `rankgate policy eval --input -`."""
+    from rankgate.policy.sample import sample_question
+
+    click.echo(json.dumps(sample_question(), indent=2))
+
+
+def _question(raw: bytes) -> dict[str, Any]:
+    try:
+        question = json.loads(raw)
+    except ValueError as error:
+        raise click.ClickException(f"the question is not JSON: {error}") from None
+    rerank = question.get("rerank", {}) if isinstance(question, dict) else None
+    if not isinstance(rerank, dict) or type(rerank.get("document_count", 0)) is not int:
+        raise click.ClickException("the question must be an object as `rankgate policy sample` prints one")
+    return dict(question)
+
+
+def _regex(pattern: str | None) -> Any:
+    import re
+
+    try:
+        return re.compile(pattern or "")
+    except re.error as error:
+        raise click.BadParameter(f"not a regular expression: {error}", param_hint="--run") from None

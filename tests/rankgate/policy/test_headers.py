@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from rankgate.policy.headers import HEADER_VALUE, is_secret, is_untouchable
+
+
+@pytest.mark.parametrize("name", ["x-team", "user-agent", "accept", "x-request-id", "www-authenticate", "retry-after"])
+def test_ordinary_headers_are_free(name: str) -> None:
+    assert not is_secret(name)
+    assert not is_untouchable(name, "authorization")
+
+
+@pytest.mark.parametrize("name", ["authorization", "cookie", "dpop", "x-api-key", "x-goog-api-key", "apikey"])
+def test_credentials_are_secret_and_untouchable(name: str) -> None:
+    assert is_secret(name)
+    assert is_untouchable(name, "x-other")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "host",
+        "content-type",
+        "te",
+        "x-envoy-retry-on",
+        "x-rankgate-subject",
+        ":path",
+        "",
+        "a b",
+        "a\r\nb",
+        "é",
+        "x" * 129,
+    ],
+)
+def test_framing_routing_and_what_is_no_name_are_untouchable(name: str) -> None:
+    assert is_untouchable(name, "authorization")
+
+
+def test_the_credentials_header_is_untouchable_whatever_its_name() -> None:
+    assert is_untouchable("x-upstream", "X-Upstream")
+
+
+@pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\x00b", "é", "\x7f"])
+def test_a_value_is_visible_ascii(value: str) -> None:
+    assert HEADER_VALUE.fullmatch("a b\tc~")
+    assert not HEADER_VALUE.fullmatch(value)
