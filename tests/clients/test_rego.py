@@ -112,45 +112,6 @@ async def test_data_is_merged_by_folder_and_tests_are_left_out(tmp_path: Path) -
         assert await engine.decide({}) is True
 
 
-async def test_a_mounted_config_map_is_read_once(tmp_path: Path) -> None:
-    real = tmp_path / "..2026_11_25"
-    real.mkdir()
-    (real / "a.rego").write_text(ALLOW)
-    (tmp_path / "..data").symlink_to(real)
-    (tmp_path / "a.rego").symlink_to(tmp_path / "..data" / "a.rego")
-    async with running(tmp_path) as engine:
-        assert await engine.decide({}) is True
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("data.json", '{"a": 1, "a": 2}', "data.json: not strict JSON"),
-        ("data.json", '{"a": NaN}', "data.json: not strict JSON"),
-        ("data.json", "[1]", "data.json: must hold an object"),
-        ("data.yaml", "a: 1", "convert the file"),
-        ("sub/data.json", '{"b": 2}', "data.sub.b is already given"),
-    ],
-)
-async def test_data_that_can_be_read_two_ways_is_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
-    (tmp_path / "a.rego").write_text(ALLOW)
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "data.json").write_text('{"sub": {"b": 1}}')
-    (tmp_path / name).write_text(text)
-    with pytest.raises(SettingsError, match=says):
-        async with running(tmp_path):
-            pass
-
-
-async def test_a_folder_without_policies_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no \.rego file"):
-        async with running(tmp_path):
-            pass
-    with pytest.raises(SettingsError, match="does not exist"):
-        async with running(tmp_path / "nowhere"):
-            pass
-
-
 async def test_a_change_is_taken_without_a_restart(tmp_path: Path) -> None:
     policy = tmp_path / "a.rego"
     policy.write_text(ALLOW)
