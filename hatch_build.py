@@ -50,7 +50,7 @@ def generate(root: Path = ROOT) -> None:
 class ProtoBuildHook(BuildHookInterface):
     """Runs before every wheel and editable build."""
 
-    def initialize(self, version: str, build_data: dict[str, object]) -> None:
+    def initialize(self, version: str, build_data: dict[str, object]) -> None:  # noqa: ARG002 - the interface
         """Generate the messages into the source tree; the wheel takes them as artifacts."""
         generate(Path(self.root))
 
