@@ -44,7 +44,9 @@ async def test_a_changed_file_is_lent_at_the_next_request(key_file):
     assert (await one.lease(GRANT)).value.reveal() == "Bearer sk-upstream-2"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"line\nline", "schlüssel".encode(), b"\x00", b"x" * 9000])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"two words", b"line\nline", "schlüssel".encode(), b"\x00", b"x" * 9000]
+)
 async def test_what_cannot_be_a_credential_is_not_lent(key_file, content):
     key_file.write_bytes(content)
     with pytest.raises(GateError) as caught:
