@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -27,7 +26,9 @@ from rankgate.audit.log import Receipt
 from rankgate.audit.names import LogName
 from rankgate.audit.ocsf import Source, render
 from rankgate.audit.text import Digest
-from rankgate.clients.segments import SEGMENT_BYTES, Entry, LogFiles, SyncError, births, sync_file, sync_folder
+from rankgate.clients.audit_waiting import Waiting, reject, resolve
+from rankgate.clients.disk import lock_folder, sync_file
+from rankgate.clients.segments import SEGMENT_BYTES, Entry, LogFiles, SyncError, births
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import AuditSettings
 
@@ -65,14 +66,6 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    entry: Entry
-    log: str
-    loop: asyncio.AbstractEventLoop | None = None
-    future: asyncio.Future[Receipt] | None = None
-
-
 class FileLog:
     """The log of one process slot: an AuditLog, and what the shipper reads."""
 
@@ -89,9 +82,9 @@ class FileLog:
         self._state = _State.OPEN
         self._next = 0
         self._last_ms = 0
-        self._pending: list[_Pending] = []
+        self._pending: list[Waiting] = []
         self._pending_bytes = 0  # of entries not on disk yet, those being written included
-        self._writing: list[_Pending] = []
+        self._writing: list[Waiting] = []
         self._refused = 0
         self._level = 0
         self._mark_saved_at = self._born_at
@@ -119,7 +112,7 @@ class FileLog:
         name = LogName(settings.pod_uid, role, number, 0)
         slot = settings.directory / name.slot
         try:
-            lock = _take(slot)
+            lock = lock_folder(slot)
             segment_bytes = min(tools.segment_bytes, settings.cap_bytes // 8)
             tools = replace(tools, segment_bytes=segment_bytes)
             log = cls(slot, lock, name, Source(deployment, "", version, digest), settings.cap_bytes, tools)
@@ -249,7 +242,7 @@ class FileLog:
             raise GateError(Reason.AUDIT_UNAVAILABLE, "an event cannot be rendered") from None
         if len(leaf) > MAX_LEAF_BYTES:
             raise GateError(Reason.AUDIT_UNAVAILABLE, "an event is too large to be recorded")
-        self._pending.append(_Pending(Entry(self._next, self._stamp(), leaf), self._source.log, loop, future))
+        self._pending.append(Waiting(Entry(self._next, self._stamp(), leaf), self._source.log, loop, future))
         self._pending_bytes += HEADER_BYTES + len(leaf)
         self._next += 1
 
@@ -329,7 +322,7 @@ class FileLog:
             return False
         return True
 
-    def _commit(self, batch: list[_Pending]) -> None:
+    def _commit(self, batch: list[Waiting]) -> None:
         files = self._history[-1]
         while batch:
             try:
@@ -343,11 +336,11 @@ class FileLog:
             done, batch = batch[:count], batch[count:]
             with self._work:
                 self._pending_bytes -= sum(HEADER_BYTES + len(pending.entry.leaf) for pending in done)
-            _resolve(done)
+            resolve(done)
             self.wake()
         self._watch_cap()
 
-    def _fail(self, state: _State, cause: str, lost: list[_Pending]) -> None:
+    def _fail(self, state: _State, cause: str, lost: list[Waiting]) -> None:
         with self._work:
             lost = lost + self._pending
             self._pending, self._pending_bytes = [], 0
@@ -356,7 +349,7 @@ class FileLog:
             self._refused += len(lost)
             self._next = self._history[-1].next
         self._tools.alarm(state.value, {"log": self._source.log, "entry": self._next, "cause": cause})
-        _reject(lost)
+        reject(lost)
 
     def _recover(self, state: _State) -> None:
         """Probe the disk with a real entry that tells what happened; open again only when it is durable."""
@@ -401,42 +394,3 @@ class FileLog:
             with self._work:
                 refused, self._refused = self._refused, 0
             self.tell("log_resumed", {"cause": "cap_reached", "refused": refused})
-
-
-def _take(slot: Path) -> int:
-    """Lock the slot's folder for this process; raises BlockingIOError where another holds it."""
-    slot.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sync_folder(slot.parent)
-    lock = os.open(slot / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _resolve(done: Iterable[_Pending]) -> None:
-    _settle(done, lambda future, pending: future.set_result(Receipt(pending.log, pending.entry.index)))
-
-
-def _reject(lost: Iterable[_Pending]) -> None:
-    refusal = "the entry could not be brought to disk"
-    _settle(lost, lambda future, _: future.set_exception(GateError(Reason.AUDIT_UNAVAILABLE, refusal)))
-
-
-def _settle(batch: Iterable[_Pending], how: Callable[[asyncio.Future[Receipt], _Pending], None]) -> None:
-    """Answer waiting callers, each in its own event loop, with one wake-up a loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Pending]] = {}
-    for pending in batch:
-        if pending.loop is not None:
-            loops.setdefault(pending.loop, []).append(pending)
-
-    def answer(waiting: list[_Pending]) -> None:
-        for pending in waiting:
-            if pending.future is not None and not pending.future.done():
-                how(pending.future, pending)
-
-    for loop, waiting in loops.items():
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(answer, waiting)

@@ -11,11 +11,9 @@ entry in it is on disk. docs/audit.md describes the format.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,18 +21,9 @@ from pathlib import Path
 
 from rankgate.audit import frame
 from rankgate.audit.frame import HEADER_BYTES, Frame
+from rankgate.clients.disk import replace_file, reserve, sync_folder, write_at
 
-__all__ = [
-    "PREAMBLE",
-    "SEGMENT_BYTES",
-    "Entry",
-    "LogFiles",
-    "Opened",
-    "SyncError",
-    "births",
-    "sync_file",
-    "sync_folder",
-]
+__all__ = ["PREAMBLE", "SEGMENT_BYTES", "Entry", "LogFiles", "Opened", "SyncError", "births"]
 
 PREAMBLE = b"RANKGATE-AUDIT1\n"
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -70,23 +59,6 @@ class Opened:
     files: LogFiles
     cut_bytes: int = 0
     damaged_at: int | None = None
-
-
-def sync_file(descriptor: int) -> None:
-    """Bring written bytes to the disk itself."""
-    if sys.platform == "darwin":
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync leaves them in the drive's cache there
-    else:
-        os.fdatasync(descriptor)
-
-
-def sync_folder(path: Path) -> None:
-    """Make names created in a folder, or removed from it, durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class LogFiles:
@@ -198,7 +170,7 @@ class LogFiles:
             chunk += data
             count += 1
         self._dirty_end = segment.end + len(chunk)
-        _write_at(descriptor, chunk, segment.end)
+        write_at(descriptor, chunk, segment.end)
         self._synced(descriptor)
         self._dirty_end = 0
         with self._lock:
@@ -211,13 +183,13 @@ class LogFiles:
         """Wipe what a failed write may have left behind the last entry; raises OSError or SyncError."""
         if self._dirty_end:
             segment, descriptor = self._segments[-1], self._descriptor()
-            _write_at(descriptor, bytes(self._dirty_end - segment.end), segment.end)
+            write_at(descriptor, bytes(self._dirty_end - segment.end), segment.end)
             self._synced(descriptor)
             self._dirty_end = 0
 
     def end(self, reason: str) -> None:
         """Say for good that the log ended behind its last entry, and why; raises OSError."""
-        self._replace("ended", json.dumps({"entries": self.next, "reason": reason}), durable=True)
+        replace_file(self.folder / "ended", json.dumps({"entries": self.next, "reason": reason}), durable=True)
         self.ended = True
         self._close_active()
 
@@ -268,7 +240,7 @@ class LogFiles:
     def save_mark(self) -> None:
         """Keep the mark for the next start. It is a hint: losing it costs a question to the stream."""
         with contextlib.suppress(OSError):
-            self._replace("shipped", str(self.mark), durable=False)
+            replace_file(self.folder / "shipped", str(self.mark), durable=False)
 
     def drop_oldest(self) -> bool:
         """Delete the oldest segment if the stream holds all of it and it is not the last; tell whether it was."""
@@ -302,8 +274,8 @@ class LogFiles:
         fresh = path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            _reserve(descriptor, size)
-            _write_at(descriptor, PREAMBLE, 0)
+            reserve(descriptor, size)
+            write_at(descriptor, PREAMBLE, 0)
             self._synced(descriptor)
             fresh.rename(path)
             sync_folder(self.folder)
@@ -365,8 +337,8 @@ class LogFiles:
         """
         segment, descriptor = self._segments[-1], self._descriptor()
         os.ftruncate(descriptor, len(data))
-        _reserve(descriptor, segment.size)
-        _write_at(descriptor, data, 0)
+        reserve(descriptor, segment.size)
+        write_at(descriptor, data, 0)
         self._synced(descriptor)
 
     def _read_ended(self) -> int | None:
@@ -383,17 +355,6 @@ class LogFiles:
         except (OSError, ValueError):
             return 0
 
-    def _replace(self, name: str, text: str, *, durable: bool) -> None:
-        fresh = self.folder / f"{name}.new"
-        with fresh.open("wb") as file:
-            file.write(text.encode())
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        fresh.rename(self.folder / name)
-        if durable:
-            sync_folder(self.folder)
-
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -408,19 +369,3 @@ def births(slot: Path) -> Iterator[Path]:
         shutil.rmtree(leftover, ignore_errors=True)
     folders = [path for path in slot.iterdir() if path.name.isdecimal() and path.is_dir()]
     yield from sorted(folders, key=lambda path: int(path.name))
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    """Make room on the disk now, so that a full disk shows before an entry is half written."""
-    if sys.platform == "darwin":
-        os.ftruncate(descriptor, size)
-    else:
-        os.posix_fallocate(descriptor, 0, size)
-
-
-def _write_at(descriptor: int, data: bytes | bytearray, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(descriptor, view, offset)
-        view = view[done:]
-        offset += done

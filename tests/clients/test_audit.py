@@ -23,7 +23,7 @@ from fakes.logs import CAP, WAIT_S, Alarms, open_log, small, stored, until
 from rankgate.audit.entry import read_body
 from rankgate.clients import audit
 from rankgate.clients.audit import FileLog
-from rankgate.clients.segments import sync_file
+from rankgate.clients.disk import sync_file
 from rankgate.errors import GateError, Reason, SettingsError
 
 
@@ -200,9 +200,10 @@ async def test_scenario_56_a_failed_sync_refuses_and_a_new_log_names_the_old_one
         assert {result.reason for result in results} == {Reason.AUDIT_UNAVAILABLE}  # type: ignore[union-attr]
         assert not log.ready
         await until(lambda: disk.calls > 10)
-        assert len(list(log.history()[0].folder.parent.iterdir())) == 2
         disk.failing = False
         await until(lambda: log.ready)
+        # However often a new log could not be begun, nothing is left of the attempts.
+        assert len(list(log.history()[0].folder.parent.iterdir())) == len(["lock", "ended log", "new log"])
         receipt = await log.append(small())
         assert receipt.log == log.name != old
         began = json.loads(stored(log)[0])["unmapped"]["rankgate"]
@@ -239,7 +240,7 @@ async def test_scenario_56_at_the_cap_appends_are_refused_until_entries_are_ship
         assert await until_refused(log) > 0
         assert CAP <= log.undelivered_bytes < CAP + 4096
         assert not log.ready
-        assert alarms.words == ["cap_near", "cap_reached"]
+        await until(lambda: alarms.words == ["cap_near", "cap_reached"])
         files = log.history()[-1]
         shipped = files.next
         log.delivered(files, shipped)

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rankgate.audit.frame import HEADER_BYTES
-from rankgate.clients.segments import PREAMBLE, Entry, LogFiles, Opened, SyncError, sync_file
+from rankgate.clients.disk import sync_file
+from rankgate.clients.segments import PREAMBLE, Entry, LogFiles, Opened, SyncError
 
 BIRTH = 1_790_000_000_000
 SEGMENT = 1024
