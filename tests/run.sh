@@ -9,7 +9,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 PYTHON=${PYTHON:-.venv/bin/python}
-CACHE=$PWD/.cache
+CACHE=${RANKGATE_CACHE:-$PWD/.cache}
 REPORT=$CACHE/rings # one line a ring, for .ci/run
 OPA_VERSION=v1.22.2
 OIDC_PROVIDER=$PWD/tests/fakes/oidc_provider
