@@ -55,12 +55,18 @@ deny contains reason if {
 
 deny contains "not a rerank call" if not input.rerank
 
-# A document is dropped when one of its labels is not for the caller: see data.json, `labels` and `documents`.
-# A label that `labels` does not list is for nobody; a document without an entry is "unlabelled".
+# A document is dropped when one of its labels is not for the caller: see data.json, `documents` and `labels`. The
+# labels come from there, outside the request; the id does not: who names another id gets the labels of that id.
 drop contains position if {
-	some position in lib.positions
-	some label in lib.labels(position)
-	not lib.cleared(label)
+	some position, id in input.rerank.ids
+	some label in data.documents[id].labels
+	not label in lib.cleared
+}
+
+# What data.json says nothing of counts as labelled "unlabelled".
+drop contains position if {
+	not "unlabelled" in lib.cleared
+	some position in lib.unlabelled
 }
 
 # How risky the call is: by what the detector found, and how much of it.

@@ -83,7 +83,8 @@ class TestTest:
 
     def test_a_failure_and_an_error_exit_with_1_and_say_where(self, folder: Path) -> None:
         (folder / "b_test.rego").write_text(
-            'package rankgate_test\n\ntest_wrong if 1 == 2\n\ntest_broken if to_number("x") == 1\n\ntest_case["a"] if true\n'
+            "package rankgate_test\n\ntest_wrong if 1 == 2\n\n"
+            'test_broken if to_number("x") == 1\n\ntest_case["a"] if true\n'
         )
         told = rankgate("test", folder)
         assert told.exit_code == 1

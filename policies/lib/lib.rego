@@ -11,32 +11,33 @@ default model := "default"
 
 model := input.rerank.model
 
-# The positions of the call's documents, first is 0.
-positions := numbers.range(0, input.rerank.document_count - 1) if input.rerank.document_count > 0
-
 # matches_any(patterns, name): one of the patterns matches; "*" stands for any characters.
 matches_any(patterns, name) if {
 	some pattern in patterns
 	glob.match(pattern, null, name)
 }
 
-# labels(position): what data.json says of the document with the id that the caller gave. The labels come from
-# outside the request, the id does not: who names another id gets the labels of that id.
-labels(position) := known(position) if count(known(position)) > 0
-
-labels(position) := ["unlabelled"] if not known(position)
-
-labels(position) := ["unlabelled"] if count(known(position)) == 0
-
-known(position) := data.documents[input.rerank.ids[position]].labels
-
-# cleared(label): the caller may see documents with this label.
-cleared(label) if "*" in data.labels[label]
-
-cleared(label) if {
-	some group in input.identity.groups
-	group in data.labels[label]
+# The labels that the caller is cleared for: data.json lists groups by label, "*" is everybody. A label that is not
+# listed there is for nobody.
+cleared contains label if {
+	some label, groups in data.labels
+	"*" in groups
 }
+
+cleared contains label if {
+	some group in input.identity.groups
+	some label, groups in data.labels
+	group in groups
+}
+
+# The positions of documents that data.json says nothing of: without an id, with an unknown one, or without a label.
+unlabelled contains position if {
+	input.rerank.document_count > 0
+	some position in numbers.range(0, input.rerank.document_count - 1)
+	not labelled(position)
+}
+
+labelled(position) if count(data.documents[input.rerank.ids[position]].labels) > 0
 
 # found(types): the detector found one of these types, in whatever text.
 found(types) if {

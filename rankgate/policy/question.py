@@ -25,7 +25,8 @@ __all__ = ["OPT_INS", "build_question", "encode_question"]
 # What a route may add; each one is recorded in the decision's event.
 OPT_INS = ("documents_text", "parsed_body", "raw_body", "authorization")
 
-_LONG_NUMBER = re.compile(r"[0-9]{19}")
+# What may be an integer beyond 64 bits, in compact JSON; a time in nanoseconds is not.
+_LONG_NUMBER = re.compile(r"[:,\[](?:[0-9]{20}|-[0-9]{19})")
 
 
 class _Finding(Protocol):
