@@ -8,6 +8,7 @@ With --group every entry is acknowledged after it was printed, so a restart goes
 
 import json
 import sys
+import time
 
 import redis
 
@@ -19,13 +20,16 @@ behind: dict[str, str] = {}  # stream -> last id read; a stream appears with the
 while True:
     for key in client.scan_iter(f"audit:{{{deployment}}}:*", _type="stream"):
         if key not in behind and not key.endswith(":checkpoints"):
-            behind[key] = ">" if group else "0"
+            behind[key] = "0"  # for a group: what it was given before and never acknowledged
             if group and not any(known["name"] == group for known in client.xinfo_groups(key)):
                 client.xgroup_create(key, group, id="0")
     if not behind:
+        time.sleep(0.5)
         continue
     read = client.xreadgroup(group, "tail", behind, block=500) if group else client.xread(behind, block=500)
     for key, entries in read or []:
+        if group and not entries:
+            behind[key] = ">"  # from here on what nobody in the group was given yet
         for entry_id, fields in entries:
             event = json.loads(fields["body"])
             about = event["unmapped"]["rankgate"]

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from rankgate.audit.names import stream_key
+from rankgate.audit.text import printable
 
 __all__ = ["BodyError", "Row", "differing", "fields_from_body", "read_body", "to_fields"]
 
@@ -81,8 +82,8 @@ def fields_from_body(body: bytes) -> dict[str, str]:
         "dataschema": DATA_SCHEMA,
         "trace": row.trace,
     }
-    # CloudEvents knows no empty attribute: what is not known is left out.
-    return {name: value for name, value in fields.items() if value}
+    # CloudEvents 1.0 (type system) forbids control characters in attributes and knows no empty one.
+    return {name: printable(value) for name, value in fields.items() if value}
 
 
 def differing(fields: Mapping[str, str], body: bytes, key: str, entry_id: str) -> tuple[str, ...]:

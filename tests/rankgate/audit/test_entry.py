@@ -8,7 +8,7 @@ from fakes.events import DIGEST, completion, decision, events, lifecycle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankgate.audit import AuditEvent
+from rankgate.audit import AuditEvent, Caller
 from rankgate.audit.entry import BodyError, differing, fields_from_body, read_body, to_fields
 from rankgate.audit.names import stream_key
 from rankgate.audit.ocsf import Source, render
@@ -47,6 +47,11 @@ def test_an_entry_is_cloudevents_attributes_and_the_leaf_itself() -> None:
 
 def test_an_event_without_identity_has_no_subject() -> None:
     assert "subject" not in fields_from_body(leaf(decision(caller=None)))
+
+
+def test_scenario_60_flat_fields_hold_no_control_characters() -> None:
+    evil = Caller("i", "a\r\n\x1b[2J\x9b\u2028", "t")
+    assert fields_from_body(leaf(decision(caller=evil)))["subject"] == "a\\u000d\\u000a\\u001b[2J\\u009b\\u2028"
 
 
 @given(events)
