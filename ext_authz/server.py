@@ -110,7 +110,7 @@ async def build(settings: Settings, slot: Slot) -> Authorization:
         all_types=Plan.of(settings.masking.everything),
         detector=detector,
         verifier=verifier,
-        policy=engine_for(settings.policy),
+        policy=engine_for(settings.policy, changed=recording.policy_changed),
         processor=probe,
         credentials=broker_for(settings.credentials, keys.lease()),
         audit=recording,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Mapping
 
 from rankgate.audit import AuditEvent, LifecycleEvent, Receipt, What
 from rankgate.clients.audit import FileLog
 from rankgate.clients.serving import Slot
 from rankgate.clients.shipper import Shipper
+from rankgate.errors import GateError
 from rankgate.masking import Keys, keyed_digest
 from rankgate.settings import Settings
 from rankgate.version import VERSION
@@ -17,6 +20,7 @@ __all__ = ["Recording"]
 
 # At an orderly end, how long to wait for Redis to take the rest; what it does not take is shipped after the next start.
 SHIP_REST_S = 3.0
+FAULT_CHARS = 300
 
 
 class Recording:
@@ -57,6 +61,13 @@ class Recording:
     async def lifecycle(self, what: What, component: str, now: float, detail: Mapping[str, str | int]) -> None:
         """Append an event about the gate itself at `now`, in seconds; raises GateError(AUDIT_UNAVAILABLE)."""
         await self.append(LifecycleEvent(what=what, time=int(now * 1000), component=component, detail=detail))
+
+    def policy_changed(self, revision: str, fault: str) -> None:
+        """Note that the policy was loaded again, or that it was not and the old one stays in force."""
+        word, what = ("policy_reload_failed", What.ALARM) if fault else ("", What.POLICY_RELOAD)
+        detail = {"policy_revision": revision} | ({"fault": fault[:FAULT_CHARS]} if fault else {})
+        with contextlib.suppress(GateError):  # the process's own log has it too
+            self._log.record(LifecycleEvent(what, time.time_ns() // 1_000_000, "ext_authz", word, detail))
 
     async def close(self) -> None:
         """Write what was appended, ship what can be shipped, accept nothing more."""

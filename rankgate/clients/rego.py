@@ -106,11 +106,19 @@ def evaluate(engine: Any, rule: str, question: str | None = None) -> Any:
 class EmbeddedEngine:
     """Decides with the policies of one folder, and loads them again when they change.
 
-    A change that does not load leaves the old policy in force, with the fault in `fault` and in the log.
+    A change that does not load leaves the old policy in force, with the fault in `fault` and in the log. `changed` is
+    told the revision in force and the fault, empty where the folder's new state was taken.
     """
 
-    def __init__(self, settings: PolicySettings, directory: Path) -> None:
+    def __init__(
+        self,
+        settings: PolicySettings,
+        directory: Path,
+        *,
+        changed: Callable[[str, str], None] = lambda _revision, _fault: None,
+    ) -> None:
         self._directory = directory
+        self._changed = changed
         self._timeout_s = settings.timeout_s
         self._path = settings.path
         self._rule = ""
@@ -162,6 +170,7 @@ class EmbeddedEngine:
             if files.revision != self._revision:
                 self._use(files)
                 log.info("policy_reloaded", revision=self._revision)
+                self._changed(self._revision, "")
         except SettingsError as error:
             self._report("policy_reload_failed", str(error))
             return False
@@ -201,6 +210,7 @@ class EmbeddedEngine:
     def _report(self, event: str, fault: str) -> None:
         if fault != self._fault:
             log.error(event, fault=fault, revision=self._revision)
+            self._changed(self._revision, fault)
         self._fault = fault
 
 

@@ -247,3 +247,22 @@ async def test_scenario_35_and_49_a_route_that_skips_ext_authz_forwards_nothing(
         answer = await gate.post("/v2/rerank", call())
         assert answer.status in {500, 503}
         assert gate.upstream.connections == []
+
+
+# -- the policy -------------------------------------------------------------------------------------------------------
+
+
+async def test_scenario_66_a_policy_that_does_not_load_leaves_the_old_one_in_force_and_raises_an_alarm():
+    async with Gate(SETTINGS) as gate:
+        await accepted(gate)
+        policy = gate.directory / "policy/policy.rego"
+        good = policy.read_text()
+        policy.write_text(good + "decision := {")
+        await until(lambda: [one for one in logged(gate, "lifecycle") if one.get("word") == "policy_reload_failed"])
+        await accepted(gate)
+        policy.write_text('package rankgate\n\nimport rego.v1\n\ndecision := {"allowed": false}\n')
+        await until(lambda: [one for one in logged(gate, "lifecycle") if one["what"] == "policy_reload"])
+        assert (await gate.post("/v2/rerank", call())).status == 403
+        entries = [one for folder in log_folders(gate.directory / "audit") for one in bodies(folder)]
+        revisions = [one["policy"]["version"] for one in entries if "policy" in one]
+        assert revisions[0] == revisions[1] != revisions[2]
