@@ -20,7 +20,7 @@ from typing import Self, cast, get_args
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from rankgate.detect.finding import Finding
+from rankgate.detect.finding import Finding, union
 from rankgate.detect.phones import e164
 from rankgate.detect.tokens import CODE, EMAIL_DOMAIN, is_pseudonym
 from rankgate.detect.view import fold, folded, plain
@@ -188,17 +188,19 @@ class Masker:
     def mask(self, text: str, findings: Sequence[Finding]) -> str:
         """Return `text` with the findings the plan names replaced, and look-alike pseudonyms escaped.
 
-        `findings` are sorted and free of overlaps, as detection gives them; spans that do not fit `text` raise
+        Of overlapping findings the union is masked, with the strictest operator; spans that do not fit `text` raise
         GateError(HANDOFF_MISMATCH). A replacement is set off by a space where it would touch a letter or digit.
         """
+        if any(not 0 <= one.start < one.end <= len(text) for one in findings):
+            raise GateError(Reason.HANDOFF_MISMATCH, "spans do not fit the text")
+        operators = self._plan.operators
+        planned = union(
+            Finding(name, one.start, one.end, one.score) for one in findings for name in one.types if name in operators
+        )
         out: list[str] = []
         done = 0
-        for finding in findings:
-            if not done <= finding.start < finding.end <= len(text):
-                raise GateError(Reason.HANDOFF_MISMATCH, "spans do not fit the text")
-            operator = self._plan.operators.get(finding.type)
-            if operator is None:
-                continue
+        for finding in planned:
+            operator = max((operators[name] for name in finding.types), key=_STRICTNESS.__getitem__)
             self._copy(out, text[done : finding.start])
             replacement = self._replace(operator, finding.type, text[finding.start : finding.end])
             before = out[-1][-1:] if out else ""

@@ -28,7 +28,7 @@ _DATE = Words(
     rf"{_YEAR}{_MARK}{_MONTH}{_MARK}{_DAY}|{_DAY}{_MARK}{_MONTH}{_MARK}{_SHORT}|{_MONTH}{_MARK}{_DAY}{_MARK}{_SHORT}"
     rf"|{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|{_YEAR}\s?年\s?{_MONTH}\s?月\s?{_DAY}\s?日"
     rf"|{_DAY}(?:st|nd|rd|th|er|\.|º|o)?[\s\-.]{{0,3}}(?:of |de |di )?(?:{_MONTHS})\.?(?: de| del| di)?,?[\s\-.]{{0,3}}"
-    rf"{_SHORT}|(?:{_MONTHS})\.?[\s\-]{{0,2}}{_DAY}(?:st|nd|rd|th)?,?[\s\-]{{1,2}}{_YEAR}"
+    rf"{_SHORT}|(?:{_MONTHS})\.?[\s\-]{{0,2}}{_DAY}(?:st|nd|rd|th)?(?:,[\s\-]{{0,2}}|[\s\-]{{1,2}}){_YEAR}"
 )
 _WORDS = (
     r"d\.?o\.?b\b\.?|dob|date[ _\-]?of[ _\-]?birth|birth[ _\-]?date|birth[ _\-]?day|\bborn|"

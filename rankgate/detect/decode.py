@@ -19,6 +19,8 @@ from rankgate.detect.view import View, mapped
 __all__ = ["READINGS", "Reading"]
 
 RUN = 12
+_BEFORE = 32
+_NO_WORD = re.compile(r"[^A-Za-z: ]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +136,23 @@ def _printed(data: bytes, view: View, start: int, end: int) -> Iterator[View]:
     """Yield the readable stretches of decoded bytes, each standing for the whole run."""
     if data.count(0) * 3 > len(data):
         data = data.replace(b"\0", b"")
+    stretches = list(_PRINTED.finditer(data))
+    if not stretches:
+        return
+    before = _words_before(view.text, start)
     span = view.locate(start, end)
-    for stretch in _PRINTED.finditer(data):
-        yield View(stretch.group().decode("utf-8", "replace"), lambda _start, _end: span)
+    for stretch in stretches:
+        yield View(before + stretch.group().decode("utf-8", "replace"), lambda _start, _end: span)
+
+
+def _words_before(text: str, start: int) -> str:
+    """Return the letters before a run, which may say what its digits are; nothing can be found in them alone."""
+    return _NO_WORD.sub(" ", text[max(0, start - _BEFORE) : start])
 
 
 _HEX = re.compile(
-    r"(?<![0-9A-Fa-f])(?:(?:[0-9A-Fa-f]{2}){8,}"
-    r"|(?:(?:0x)?[0-9A-Fa-f]{2}[ :,\-]{1,2}){7,}(?:0x)?[0-9A-Fa-f]{2})(?![0-9A-Fa-f])"
+    r"(?:(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}){8,}"
+    r"|(?<![0-9A-Za-z])(?:(?:0x)?[0-9A-Fa-f]{2}[ :,\-]{1,2}){7,}(?:0x)?[0-9A-Fa-f]{2})(?![0-9A-Fa-f])"
 )
 
 
@@ -159,9 +170,11 @@ _GAP = re.compile(r"[ \t\n\r]+")
 def _despaced(view: View) -> Iterator[View]:
     """Yield every run of single characters without the spaces between them."""
     for match in _SPACED.finditer(view.text):
+        before = _words_before(view.text, match.start())
         kept = [index for index in range(*match.span()) if not view.text[index].isspace()]
-        text = "".join(view.text[index] for index in kept)
-        yield mapped(text, kept, [index + 1 for index in kept], view)
+        places = [*range(match.start() - len(before), match.start()), *kept]
+        text = before + "".join(view.text[index] for index in kept)
+        yield mapped(text, places, [index + 1 for index in places], view)
 
 
 _BREAK = re.compile(r"(?<=[0-9A-Za-z@._+/=:\-])(?:=?\r?\n)(?=[0-9A-Za-z@._+/=:\-])")
@@ -216,12 +229,21 @@ def tags(view: View) -> Iterator[View]:
 
 
 _DIGIT_TYPES = frozenset({"CREDIT_CARD", "US_SSN", "IN_AADHAAR", "PL_PESEL", "DE_TAX_ID", "UK_NHS"})
-# Types whose patterns allow no line break inside; a phone number's does, and joining lines would glue numbers to it.
-_UNSPLIT = _DIGIT_TYPES | {
-    "API_KEY", "DATE_OF_BIRTH", "EMAIL_ADDRESS", "ES_NIF", "IBAN_CODE", "IP_ADDRESS", "IT_FISCAL_CODE", "JWT",
-    "MAC_ADDRESS", "URL_CREDENTIALS",
-}  # fmt: skip
-
+# Types whose patterns allow no line break inside; those of digits do, and joining lines would glue columns of numbers.
+_UNBROKEN = frozenset(
+    {
+        "API_KEY",
+        "DATE_OF_BIRTH",
+        "EMAIL_ADDRESS",
+        "ES_NIF",
+        "IBAN_CODE",
+        "IP_ADDRESS",
+        "IT_FISCAL_CODE",
+        "JWT",
+        "MAC_ADDRESS",
+        "URL_CREDENTIALS",
+    }
+)
 
 _ONE = r"[ \t\r\n]{1,3}\S"
 
@@ -230,7 +252,7 @@ READINGS: tuple[Reading, ...] = (
     Reading("base64", (r"[A-Za-z0-9+/_\-]{12}", r"[A-Za-z0-9+/_\-]{4}\r?\n[A-Za-z0-9+/_\-]{4}"), _base64),
     Reading("hex", (r"[0-9A-Za-z+/_\-]{12}", r"(?:[0-9A-Fa-f]{2}[ :,\-]{1,2}(?:0x)?){3}[0-9A-Fa-f]{2}"), _hex),
     Reading("spaced", (rf"(?:^|\s)\S(?:{_ONE}){{5}}\s",), _despaced),
-    Reading("wrapped", (r"[0-9A-Za-z@._+/=:\-]\r?\n[0-9A-Za-z@._+/=:\-]",), _unwrapped, _UNSPLIT),
+    Reading("wrapped", (r"[0-9A-Za-z@._+/=:\-]\r?\n[0-9A-Za-z@._+/=:\-]",), _unwrapped, _UNBROKEN),
     Reading(
         "alike",
         (r"[0-9][ .\-]?[OoIl|SBZЗзбЧЅ][ .\-]?[0-9OoIl|SBZ]", r"[0-9]{2}[ .\-]?[OoIl|SBZЗзбЧЅ]"),

@@ -29,10 +29,11 @@ _SHORTEST = 6
 class Detector:
     """Finds data of the configured types in texts, object keys and numbers.
 
-    `types` are the profile's; what is found of other types is dropped before overlaps are merged, so a plan that
-    masks fewer types needs a detector of its own. Building one checks that every recogniser works: SettingsError
-    for a type or region nobody knows, GateError(DETECTOR_UNAVAILABLE) for a recogniser that finds nothing.
-    Methods raise GateError(DETECTOR_UNAVAILABLE) and nothing else, whatever the text. Safe to share between threads.
+    `types` are those of every profile it serves: overlapping findings are merged under one type and keep the
+    others in `also`, so a plan that masks fewer types masks all it names. Building one checks that every
+    recogniser works: SettingsError for a type or region nobody knows, GateError(DETECTOR_UNAVAILABLE) for a
+    recogniser that finds nothing. Methods raise GateError(DETECTOR_UNAVAILABLE) and nothing else, whatever the
+    text. Safe to share between threads.
     """
 
     def __init__(
@@ -74,6 +75,11 @@ class Detector:
             found = self._detect(text)
             self._cache.put(cache, text, found)
         return found
+
+    @property
+    def cached_bytes(self) -> int:
+        """What the cache is accounted with, in bytes."""
+        return self._cache.size
 
     def detect_key(self, key: str) -> tuple[Finding, ...]:
         """Return what the object key `key` holds."""

@@ -124,6 +124,8 @@ _CARD_SHAPES = frozenset(
     | {(4, 4, 4, 2), (4, 4, 5)}
 )
 
+# Twelve digits in fours are no number of their own where a fourth group of four goes on.
+_THREE = (4, 4, 4)
 KINDS: tuple[Kind, ...] = (
     Kind(
         "IN_AADHAAR", frozenset({12}), _is_aadhaar, frozenset({(4, 4, 4)}), Words(r"aa?dha+r|uidai|\buid\b"), 0.95,
@@ -207,6 +209,11 @@ def _windows(text: str, groups: list[Group]) -> Iterator[list[Group]]:
     yield from _shaped(groups, sizes)
 
 
+def _beside(sizes: list[int], first: int, last: int) -> set[int]:
+    """Return the sizes of the groups before and behind a window."""
+    return {*sizes[max(0, first - 1) : first], *sizes[last + 1 : last + 2]}
+
+
 def _spread_cards(text: str, groups: list[Group]) -> Iterator[list[Group]]:
     """Yield the sixteen-digit cards in a long run of single digits; sums from the left make each one a subtraction."""
     digits = [int(text[start]) for start, _ in groups]
@@ -231,7 +238,8 @@ def _shaped(groups: list[Group], sizes: list[int]) -> Iterator[list[Group]]:
             total += sizes[last]
             if total > _LONGEST:
                 break
-            if total >= _SHORTEST and tuple(sizes[first : last + 1]) in _SHAPES:
+            shape = tuple(sizes[first : last + 1])
+            if total >= _SHORTEST and shape in _SHAPES and not (shape == _THREE and 4 in _beside(sizes, first, last)):
                 yield groups[first : last + 1]
 
 
@@ -267,7 +275,7 @@ def _shaped_like(kind: Kind, text: str, nearby: Nearby, groups: list[Group]) -> 
     if shape not in kind.shapes:
         return False
     start, end = groups[0][0], groups[-1][1]
-    if kind.type == "UK_NHS" and nearby.has(PHONE, start, end):
+    if kind.type == "UK_NHS" and (text[groups[0][1]] not in " \n" or nearby.has(PHONE, start, end)):
         return False
     if kind.type == "US_SSN" and not text[groups[0][1]] == text[groups[1][1]] in "- ":
         return False

@@ -139,11 +139,11 @@ def _groups(text: str, start: int, stop: int) -> list[Group]:
 
 def _telling(shape: tuple[int, ...], digits: str, region: _Region) -> bool:
     """Return whether the grouping alone, without a word near it, reads as a phone number of `region`."""
-    if min(shape[1:], default=2) < 2 or region.code == 1:
+    if min(shape[1:], default=2) < 2 or region.code == 1 or digits.startswith("00"):
         return False
     if region.trunk == "0" and digits.startswith("0"):
         if len(shape) == 1:
-            return len(digits) in {10, 11} and not digits.startswith("00")
+            return len(digits) in {10, 11}
         return len(digits) >= 9 and not (shape[0] == 1 and len(shape) < 5) and shape != (5, 4)
     if region.name == "IN":
         return shape in {(5, 5), (4, 3, 3), (4, 6)} and digits[0] in "6789"
