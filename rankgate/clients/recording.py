@@ -70,7 +70,8 @@ class Recording:
             self._log.record(LifecycleEvent(what, time.time_ns() // 1_000_000, "ext_authz", word, detail))
 
     async def close(self) -> None:
-        """Write what was appended, ship what can be shipped, accept nothing more."""
-        await self._log.close()
+        """Ship what can be shipped, write what was appended, accept nothing more."""
         if self._shipper is not None:
+            # Before the log: closing frees the slot for the next process, which ships its own.
             await asyncio.to_thread(self._shipper.stop, SHIP_REST_S)
+        await self._log.close()
