@@ -54,7 +54,10 @@ Build = Callable[[Settings, Slot], Awaitable[Filter]]
 
 
 def run(role: str, build: Build) -> int:
-    """Run one filter process until SIGTERM or SIGINT; return its exit code (1: a part that does not work, 2: settings that cannot work)."""
+    """Run one filter process until SIGTERM or SIGINT; return its exit code.
+
+    1 for a part that does not work, 2 for settings that cannot work; both say so on standard error.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {role}")
     parser.add_argument("--config", type=Path, required=True, help="settings file (TOML)")
     parser.add_argument("--slot", type=int, default=0, help="number of this process among those of its role")

@@ -1,7 +1,5 @@
 """The file broker lends what the file holds now, and lends nothing where that cannot be a credential."""
 
-import os
-
 import pytest
 
 from rankgate.clients.credentials import broker_for
@@ -40,7 +38,7 @@ async def test_a_changed_file_is_lent_at_the_next_request(key_file):
     await one.lease(GRANT)
     replacement = key_file.with_name("new")
     replacement.write_text("sk-upstream-2")
-    os.replace(replacement, key_file)
+    replacement.replace(key_file)
     assert (await one.lease(GRANT)).value.reveal() == "Bearer sk-upstream-2"
 
 

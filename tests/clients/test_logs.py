@@ -16,7 +16,9 @@ logs.configure(LogSettings())
 
 def lines_of(program):
     """Return what a process that runs `program` writes on standard error."""
-    done = subprocess.run([sys.executable, "-c", HEAD + program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + program], capture_output=True, text=True, check=True, timeout=60
+    )
     return [json.loads(line) for line in done.stderr.splitlines()], done.stderr
 
 

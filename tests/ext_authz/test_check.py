@@ -16,13 +16,21 @@ from rankgate.handoff import from_metadata, to_metadata
 from rankgate.identity import Principal
 from rankgate.masking import Plan, keyed_digest
 from rankgate.request import HttpRequest
-from rankgate.settings import ProfileSettings, load
+from rankgate.settings import load
 
 MAIL = "maren.oldfield@example.org"
 PRINCIPAL = Principal(
-    issuer="https://issuer.example", subject="search-svc", tenant="acme", groups=("search",), scopes=(), claims={},
-    kind="service", bound=False, expires=2_000_000_000, token_id=None,
-)  # fmt: skip
+    issuer="https://issuer.example",
+    subject="search-svc",
+    tenant="acme",
+    groups=("search",),
+    scopes=(),
+    claims={},
+    kind="service",
+    bound=False,
+    expires=2_000_000_000,
+    token_id=None,
+)
 
 
 class Tokens:
@@ -97,7 +105,10 @@ def gate(policy=True, *, route=None, processor=True, broker=None, trail=None, li
         routes=[{"name": "rerank", "path": "/v2/rerank", "dialect": "cohere.v2", **(route or {})}],
         masking={
             "key_file": "unused",
-            "profiles": {"default": {"types": ["EMAIL_ADDRESS"]}, "strict": {"types": ["US_SSN"], "operator": "redact"}},
+            "profiles": {
+                "default": {"types": ["EMAIL_ADDRESS"]},
+                "strict": {"types": ["US_SSN"], "operator": "redact"},
+            },
         },
         audit={"directory": "unused"},
         sockets={"directory": "unused"},
@@ -124,10 +135,23 @@ BODY = json.dumps({"model": "m", "query": f"for {MAIL}", "documents": ["a", f"b 
 
 def call(body=BODY, *, headers=(), route="rerank", **changes):
     fields = {
-        "id": "1", "method": "POST", "path": "/v2/rerank", "query": "", "host": "gate", "scheme": "http",
-        "protocol": "HTTP/1.1", "body": body, "route": route, "source_address": "127.0.0.1:1",
-        "headers": ((":method", b"POST"), ("authorization", b"Bearer good"), ("content-type", b"application/json"), *headers),
-    }  # fmt: skip
+        "id": "1",
+        "method": "POST",
+        "path": "/v2/rerank",
+        "query": "",
+        "host": "gate",
+        "scheme": "http",
+        "protocol": "HTTP/1.1",
+        "body": body,
+        "route": route,
+        "source_address": "127.0.0.1:1",
+        "headers": (
+            (":method", b"POST"),
+            ("authorization", b"Bearer good"),
+            ("content-type", b"application/json"),
+            *headers,
+        ),
+    }
     return HttpRequest(**{**fields, **changes})
 
 
@@ -139,9 +163,13 @@ async def decide(one, http=None):
 
 
 def without(name, *others):
-    return call(headers=others, **{}) if not name else dataclasses.replace(
-        call(), headers=tuple(pair for pair in call(headers=others).headers if pair[0] != name) + others
-    )  # fmt: skip
+    return (
+        call(headers=others)
+        if not name
+        else dataclasses.replace(
+            call(), headers=tuple(pair for pair in call(headers=others).headers if pair[0] != name) + others
+        )
+    )
 
 
 # -- an allow ---------------------------------------------------------------------------------------------------------
@@ -210,19 +238,44 @@ REFUSALS = [
     ("connection", lambda: call(headers=(("connection", b"authorization, x-a"),)), 400, Reason.HEADER_REFUSED),
     ("obs-text", lambda: call(headers=(("user-agent", b"\xff"),)), 400, Reason.HEADER_REFUSED),
     ("gzip", lambda: call(headers=(("content-encoding", b"gzip"),)), 415, Reason.CONTENT_ENCODING_UNSUPPORTED),
-    ("two encodings", lambda: call(headers=(("content-encoding", b"identity, br"),)), 415, Reason.CONTENT_ENCODING_UNSUPPORTED),
+    (
+        "two encodings",
+        lambda: call(headers=(("content-encoding", b"identity, br"),)),
+        415,
+        Reason.CONTENT_ENCODING_UNSUPPORTED,
+    ),
     ("no type", lambda: without("content-type"), 415, Reason.CONTENT_TYPE_UNSUPPORTED),
-    ("utf-16", lambda: without("content-type", ("content-type", b"application/json; charset=utf-16")), 415, Reason.CONTENT_TYPE_UNSUPPORTED),
-    ("multipart", lambda: without("content-type", ("content-type", b"multipart/form-data; boundary=x")), 415, Reason.CONTENT_TYPE_UNSUPPORTED),
+    (
+        "utf-16",
+        lambda: without("content-type", ("content-type", b"application/json; charset=utf-16")),
+        415,
+        Reason.CONTENT_TYPE_UNSUPPORTED,
+    ),
+    (
+        "multipart",
+        lambda: without("content-type", ("content-type", b"multipart/form-data; boundary=x")),
+        415,
+        Reason.CONTENT_TYPE_UNSUPPORTED,
+    ),
     ("empty", lambda: call(b""), 400, Reason.BODY_INVALID),
     ("partial", lambda: call(headers=(("x-envoy-auth-partial-body", b"true"),)), 413, Reason.BODY_TOO_LARGE),
     ("large", lambda: call(b" " * 2_097_153), 413, Reason.BODY_TOO_LARGE),
     ("no json", lambda: call(b"query"), 400, Reason.BODY_INVALID),
     ("deep", lambda: call(DEEP), 400, Reason.BODY_INVALID),
     ("not ours", lambda: call(b'{"input":"x"}'), 400, Reason.BODY_INVALID),
-    ("many", lambda: call(json.dumps({"model": "m", "query": "q", "documents": ["d"] * 1001}).encode()), 413, Reason.TOO_MANY_DOCUMENTS),
-    ("key", lambda: call(json.dumps({"query": "q", "documents": ["d"], MAIL: 1}).encode()), 422, Reason.SENSITIVE_STRUCTURE),
-]  # fmt: skip
+    (
+        "many",
+        lambda: call(json.dumps({"model": "m", "query": "q", "documents": ["d"] * 1001}).encode()),
+        413,
+        Reason.TOO_MANY_DOCUMENTS,
+    ),
+    (
+        "key",
+        lambda: call(json.dumps({"query": "q", "documents": ["d"], MAIL: 1}).encode()),
+        422,
+        Reason.SENSITIVE_STRUCTURE,
+    ),
+]
 
 
 @pytest.mark.parametrize(("make", "status", "reason"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
@@ -246,8 +299,16 @@ async def test_what_is_not_acceptable_is_refused_before_any_lease_and_recorded(m
         (lambda: gate("true"), 503, Reason.POLICY_INVALID),
         (lambda: gate({"allowed": True, "rankgate": {"mask": {"request": "absent"}}}), 503, Reason.POLICY_INVALID),
         (lambda: gate(GateError(Reason.POLICY_TIMEOUT)), 503, Reason.POLICY_TIMEOUT),
-        (lambda: gate({"allowed": True, "rankgate": {"approval": {"groups": ["g"], "quorum": 1}}}), 403, Reason.APPROVAL_UNAVAILABLE),
-        (lambda: gate({"allowed": True, "rankgate": {"documents": {"drop": [0, 1, 2]}}}), 403, Reason.NO_DOCUMENTS_LEFT),
+        (
+            lambda: gate({"allowed": True, "rankgate": {"approval": {"groups": ["g"], "quorum": 1}}}),
+            403,
+            Reason.APPROVAL_UNAVAILABLE,
+        ),
+        (
+            lambda: gate({"allowed": True, "rankgate": {"documents": {"drop": [0, 1, 2]}}}),
+            403,
+            Reason.NO_DOCUMENTS_LEFT,
+        ),
         (lambda: gate({"allowed": True, "rankgate": {"limits": {"documents": 2}}}), 413, Reason.TOO_MANY_DOCUMENTS),
         (lambda: gate({"allowed": True, "rankgate": {"limits": {"total_chars": 9}}}), 413, Reason.BODY_TOO_LARGE),
         (lambda: gate(processor=False), 503, Reason.PROCESSOR_UNAVAILABLE),
@@ -255,7 +316,7 @@ async def test_what_is_not_acceptable_is_refused_before_any_lease_and_recorded(m
         (lambda: gate(broker=Broker(ValueError(MAIL))), 503, Reason.INTERNAL),
         (lambda: gate(limits={"body_bytes": 1024, "masked_body_bytes": 1024}), 200, None),
     ],
-)  # fmt: skip
+)
 async def test_every_later_step_refuses_for_its_own_reason(one, status, reason):
     decision, event = await decide(one())
     if reason is None:

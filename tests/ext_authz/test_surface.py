@@ -13,9 +13,18 @@ ROUTE = RouteSettings.model_validate({"name": "r", "path": "/rerank", "query_par
 
 def call(*headers, **changes):
     fields = {
-        "id": "1", "method": "POST", "path": "/rerank", "query": "", "host": "g", "scheme": "http", "protocol": "HTTP/1.1",
-        "headers": (("content-type", b"application/json"), *headers), "body": b"{}", "route": "r", "source_address": "",
-    }  # fmt: skip
+        "id": "1",
+        "method": "POST",
+        "path": "/rerank",
+        "query": "",
+        "host": "g",
+        "scheme": "http",
+        "protocol": "HTTP/1.1",
+        "headers": (("content-type", b"application/json"), *headers),
+        "body": b"{}",
+        "route": "r",
+        "source_address": "",
+    }
     return HttpRequest(**{**fields, **changes})
 
 
@@ -52,13 +61,16 @@ def test_an_ordinary_call_is_admitted(http):
         (call(("x-a", b"a\x00b")), Reason.HEADER_REFUSED),
         (call(("content-type", b"application/json")), Reason.CONTENT_TYPE_UNSUPPORTED),
         (call(headers=(("content-type", b"application/jsonp"),)), Reason.CONTENT_TYPE_UNSUPPORTED),
-        (call(headers=(("content-type", b"application/json; charset=utf-8; charset=utf-16"),)), Reason.CONTENT_TYPE_UNSUPPORTED),
+        (
+            call(headers=(("content-type", b"application/json; charset=utf-8; charset=utf-16"),)),
+            Reason.CONTENT_TYPE_UNSUPPORTED,
+        ),
         (call(("content-encoding", b"")), Reason.CONTENT_ENCODING_UNSUPPORTED),
         (call(query="trace=%ff"), Reason.QUERY_PARAMETER_REFUSED),
         (call(query="TRACE=a"), Reason.QUERY_PARAMETER_REFUSED),
         (call(query="&".join(["trace=a"] * 65)), Reason.QUERY_PARAMETER_REFUSED),
     ],
-)  # fmt: skip
+)
 def test_anything_else_is_refused_for_its_own_reason(http, reason):
     with pytest.raises(GateError) as caught:
         admitted(http)
@@ -67,9 +79,14 @@ def test_anything_else_is_refused_for_its_own_reason(http, reason):
 
 def test_headers_are_an_allow_list_and_framing_is_left_to_envoy():
     http = call(
-        ("host", b"g"), ("content-length", b"2"), ("accept", b"*/*"), ("x-request-id", b"4111111111111111"),
-        ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("x-user", b"a"), ("dpop", b"b"),
-    )  # fmt: skip
+        ("host", b"g"),
+        ("content-length", b"2"),
+        ("accept", b"*/*"),
+        ("x-request-id", b"4111111111111111"),
+        ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("x-user", b"a"),
+        ("dpop", b"b"),
+    )
     assert set(unlisted_headers(http, ROUTE, DETECTOR, "acme")) == {"x-user", "dpop"}
 
 

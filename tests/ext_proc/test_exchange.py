@@ -80,7 +80,9 @@ class Call:
 
 
 def ranked(*results):
-    return json.dumps({"id": "x", "results": [{"index": i, "relevance_score": s, **more} for i, s, more in results]}).encode()
+    return json.dumps(
+        {"id": "x", "results": [{"index": i, "relevance_score": s, **more} for i, s, more in results]}
+    ).encode()
 
 
 # -- the order of things ----------------------------------------------------------------------------------------------
@@ -336,7 +338,9 @@ def test_scenario_44_an_answer_of_another_kind_becomes_502(headers):
 def test_a_refused_credential_is_the_gates_fault_not_the_callers(status):
     call = Call()
     call.sent()
-    action = call.exchange.step(ResponseHeaders(((":status", status), ("www-authenticate", b"Bearer")), False, False, None))
+    action = call.exchange.step(
+        ResponseHeaders(((":status", status), ("www-authenticate", b"Bearer")), False, False, None)
+    )
     assert isinstance(action, Refuse)
     assert (action.status, action.details) == (502, "rankgate_upstream_refused")
     assert "www-authenticate" not in dict(action.headers)

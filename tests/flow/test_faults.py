@@ -240,7 +240,9 @@ async def test_scenario_56_a_full_log_refuses_and_recovers_once_it_is_shipped():
 async def test_scenario_35_and_49_a_route_that_skips_ext_authz_forwards_nothing(monkeypatch):
     """A broken configuration: ext_proc alone has to catch it."""
     template = resources.envoy_template()
-    broken = template.replace("check_settings: { context_extensions: { route: {{ route | tojson }} } }", "disabled: true")
+    broken = template.replace(
+        "check_settings: { context_extensions: { route: {{ route | tojson }} } }", "disabled: true"
+    )
     assert broken != template
     monkeypatch.setattr(resources, "envoy_template", lambda: broken)
     async with Gate(SETTINGS) as gate:
