@@ -178,7 +178,7 @@ class Masker:
         self._plan = plan
         self._regions = tuple(phone_regions)
         self._renderers = renderers
-        self._guarded = _lookalike(frozenset((*STRUCTURED_TYPES, *_NAMES, *plan.operators)))
+        self._guarded = sorted({*STRUCTURED_TYPES, *_NAMES, *plan.operators}, key=len, reverse=True)
 
     @property
     def plan(self) -> Plan:
@@ -245,33 +245,25 @@ class Masker:
 
     def _escape(self, text: str) -> str:
         """Return `text` with every look-alike of a pseudonym or keyed hash replaced by `TYPE_x_<code>`."""
-        if text.isascii():
-            if "_" not in text:
-                return text
-            return self._guarded.sub(lambda match: self._escaped(match), text)
-        view = folded(plain(text))
+        view = plain(text) if text.isascii() else folded(plain(text))
         if "_" not in view.text:
             return text
         out: list[str] = []
         done = 0
-        for match in self._guarded.finditer(view.text):
-            start, end = view.locate(*match.span())
-            out += (text[done:start], self._escaped(match))
-            done = end
-        return "".join((*out, text[done:]))
-
-    def _escaped(self, match: re.Match[str]) -> str:
-        name = match.group(1).upper()
-        return f"{name}_x_{self._code('x', name, match.group().lower())}"
+        for tail in _TAIL.finditer(view.text):
+            at = tail.start()
+            name = next((one for one in self._guarded if view.text[max(0, at - len(one)) : at].upper() == one), None)
+            if name is not None:
+                start, end = view.locate(at - len(name), tail.end())
+                code = self._code("x", name, tail.group().lower())
+                out += (text[done:start], f"{name}_x_{code}")
+                done = end
+        return "".join((*out, text[done:])) if out else text
 
 
 _CODE = re.compile(CODE)
-
-
-def _lookalike(names: frozenset[str]) -> re.Pattern[str]:
-    # In any case and glued to anything before it, as tokenizers lower and cut at will.
-    alternatives = "|".join(sorted(names, key=lambda name: (-len(name), name)))
-    return re.compile(rf"({alternatives})_(?:h_)?[a-z2-7]{{13}}(?![a-z0-9])", re.IGNORECASE)
+# In any case and with anything before the type, as rerankers lower and cut at will.
+_TAIL = re.compile(r"_(?:h_)?[a-z2-7]{13}(?![a-z0-9])", re.IGNORECASE)
 
 
 def _joins(character: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from rankgate.detect.cache import Cache
@@ -117,7 +118,7 @@ class Detector:
         view = folded(source)
         if levels and not source.text.isascii():
             for reading in tags(source):
-                yield from self._scan(reading, 0, only)
+                yield from self._scan(reading, levels - 1, only)
         fired: set[int] = set()
         for finding in self._find(view.text, fired):
             if finding.type in self.types and (only is None or finding.type in only):
@@ -159,4 +160,10 @@ def _without_own(text: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...
     own = own_spans(text)
     if not own:
         return findings
-    return tuple(one for one in findings if not any(start <= one.start and one.end <= end for start, end in own))
+    starts = [start for start, _ in own]
+
+    def within(one: Finding) -> bool:
+        index = bisect_right(starts, one.start) - 1
+        return index >= 0 and one.end <= own[index][1]
+
+    return tuple(one for one in findings if not within(one))

@@ -24,8 +24,9 @@ _RUN = re.compile(r"\d+(?:[ \t\r\n._\-/+]{1,3}\d+)*")
 _GROUP = re.compile(r"\d+")
 _SHORTEST = 9
 _SHORTEST_CARD = 12
-_DIALLED = re.compile(r"\+(?:\d{1,3}[ .\-])?$")
 _LONGEST = 19
+# An international prefix makes it a phone number.
+_DIALLED = re.compile(r"\+(?:\d{1,3}[ .\-])?$")
 
 Group = tuple[int, int]
 Shape = tuple[int, ...]
@@ -182,30 +183,24 @@ class DigitNumbers:
 def _windows(text: str, groups: list[Group]) -> Iterator[list[Group]]:
     """Yield the whole run, then what lies in it in a known grouping, line breaks inside the number closed."""
     sizes = [end - start for start, end in groups]
-    if (
-        len(set(sizes)) == 1 == sizes[0]
-        and len({text[left[1] : right[0]] for left, right in pairwise(groups)} - {"\n"}) > 1
-    ):
+    if len(groups) > 1 and set(sizes) == {1}:
+        yield from _spread(text, groups)
         return
     if _SHORTEST <= sum(sizes) <= _LONGEST:
         yield groups
     if len(groups) == 1:
         return
-    if len(set(sizes)) == 1 and sizes[0] == 1:
-        if len(sizes) > _LONGEST:
-            yield from _spread_cards(text, groups)
-        return
     broken = [text[left[1] : right[0]].strip("\r") == "\n" for left, right in pairwise(groups)]
     if any(broken):
-        closed = [groups[0]]
-        for group, split in zip(groups[1:], broken, strict=True):
+        closed, lengths = [groups[0]], [sizes[0]]
+        for group, size, split in zip(groups[1:], sizes[1:], broken, strict=True):
             if split:
                 closed[-1] = (closed[-1][0], group[1])
+                lengths[-1] += size
             else:
                 closed.append(group)
-        yield from _shaped(
-            closed, [sum(text[low] != "\n" and text[low] != "\r" for low in range(*one)) for one in closed]
-        )
+                lengths.append(size)
+        yield from _shaped(closed, lengths)
     yield from _shaped(groups, sizes)
 
 
@@ -214,24 +209,30 @@ def _beside(sizes: list[int], first: int, last: int) -> set[int]:
     return {*sizes[max(0, first - 1) : first], *sizes[last + 1 : last + 2]}
 
 
-def _spread_cards(text: str, groups: list[Group]) -> Iterator[list[Group]]:
-    """Yield the sixteen-digit cards in a long run of single digits; sums from the left make each one a subtraction."""
+def _spread(text: str, groups: list[Group]) -> Iterator[list[Group]]:
+    """Yield a run of single digits set apart alike, or the sixteen-digit cards in a longer one.
+
+    Sums from the left make each Luhn check a subtraction: such a run may be as long as the text.
+    """
+    if len({text[left[1] : right[0]] for left, right in pairwise(groups)} - {"\n"}) > 1:
+        return
+    if len(groups) <= _LONGEST:
+        yield groups
+        return
     digits = [int(text[start]) for start, _ in groups]
     doubled = [int(str(digit).translate(_DOUBLED)) for digit in digits]
-    sums = [
-        list(accumulate((one if index % 2 == parity else two for index, (one, two) in both), initial=0))
-        for parity, both in (
-            (0, enumerate(zip(digits, doubled, strict=True))),
-            (1, enumerate(zip(digits, doubled, strict=True))),
-        )
-    ]
+    # Sums with every even, and with every odd, position doubled.
+    even = [two if index % 2 == 0 else one for index, (one, two) in enumerate(zip(digits, doubled, strict=True))]
+    odd = [one if index % 2 == 0 else two for index, (one, two) in enumerate(zip(digits, doubled, strict=True))]
+    sums = [list(accumulate(values, initial=0)) for values in (even, odd)]
     for first in range(len(digits) - 15):
-        total = sums[(first + 15) % 2]
+        total = sums[first % 2]
         if (total[first + 16] - total[first]) % 10 == 0:
             yield groups[first : first + 16]
 
 
 def _shaped(groups: list[Group], sizes: list[int]) -> Iterator[list[Group]]:
+    """Yield the parts of a run that are grouped like a card or an identifier."""
     for first in range(len(groups)):
         total = 0
         for last in range(first, min(first + _LONGEST_SHAPE, len(groups))):
@@ -244,6 +245,7 @@ def _shaped(groups: list[Group], sizes: list[int]) -> Iterator[list[Group]]:
 
 
 def _judge(text: str, nearby: Nearby, groups: list[Group]) -> Iterator[Finding]:
+    """Yield what the digits of `groups`, taken as one number, prove to be."""
     start, end = groups[0][0], groups[-1][1]
     pieces = [text[low:high] for low, high in groups]
     digits = "".join(pieces)

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from rankgate.detect.context import Words
@@ -106,14 +107,16 @@ class Assignments:
 
 def _unwordly(value: str) -> bool:
     """Return whether `value` mixes kinds of characters the way secrets do and words, numbers and paths do not."""
-    if len(value) < 8 or "://" in value or "@" in value or len(set(value)) < 6:
+    if len(value) < 8 or "://" in value or "@" in value:
         return False
-    cases = (value != value.upper()) + (value != value.lower())
-    digit = _DIGIT.search(value) is not None
-    other = _SIGN.search(value) is not None
-    return cases > 0 and digit + other + (cases == 2) >= (1 if digit else 2)
+    sample = value[:_SAMPLE]
+    cases = (sample != sample.upper()) + (sample != sample.lower())
+    digit = _DIGIT.search(sample) is not None
+    other = _SIGN.search(sample) is not None
+    return cases > 0 and len(set(sample)) >= 6 and digit + other + (cases == 2) >= (1 if digit else 2)
 
 
+_SAMPLE = 64
 _DIGIT = re.compile(r"[0-9]")
 _SIGN = re.compile(r"[^\w\-./:]")
 _TOKEN = re.compile(r"(?<![0-9A-Za-z_\-])[0-9A-Za-z_\-]{10,}+(?:\.[0-9A-Za-z_\-]*+){1,4}")
@@ -174,12 +177,13 @@ class PrivateKeys:
     def find(self, text: str) -> Iterator[Finding]:
         """Yield every block from its first to its last line."""
         reached = 0
+        ends = [end.end() for end in _END.finditer(text)]
         for begin in _BEGIN.finditer(text):
             if begin.start() < reached:
                 continue
-            end = _END.search(text, begin.end(), begin.end() + _BLOCK)
-            if end is not None:
-                reached = end.end()
+            index = bisect_left(ends, begin.end())
+            if index < len(ends) and ends[index] <= begin.end() + _BLOCK:
+                reached = ends[index]
             else:
                 content = _CONTENT.match(text, begin.end())
                 reached = begin.end() if content is None else content.end()

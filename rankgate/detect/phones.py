@@ -20,13 +20,13 @@ from rankgate.errors import SettingsError
 
 __all__ = ["Phones", "e164"]
 
-_QUESTIONS = 64
+Group = tuple[int, int]
+
+_QUESTIONS = 32
 _MOST_GROUPS = 6
 _GAP = r"[ \t\n\r().\-/]{0,3}"
 _INTERNATIONAL = Words(rf"(?:\+{_GAP}|00|011[ \-])[1-9](?:{_GAP}\d){{6,14}}")
 _NATIONAL = Words(rf"\(?\d(?:{_GAP}\d){{6,13}}")
-Group = tuple[int, int]
-
 _GROUP = re.compile(r"\d+")
 _EXTENSION = re.compile(r"\s{0,2}(?:x|ext\.?|extension|#)\s{0,2}\d{1,6}(?!\d)", re.IGNORECASE)
 _DATE = re.compile(r"(?:(?:19|20)\d\d[\-/.](?:0?[1-9]|1[0-2])[\-/.]\d|\d{1,2}[\-/.]\d{1,2}[\-/.](?:19|20)\d\d)")
@@ -35,7 +35,7 @@ _GLUED = re.compile(r"(?:[A-Za-z0-9_@#$€£%./\\\-]|\d[:=,*])$")
 _NAMED = re.compile(r"(?:tel|phone|mobile|cell|fax|call|whatsapp)[:=.\-]{0,2}$", re.IGNORECASE)
 # A unit, a currency or a decimal part says that the digits before it are an amount.
 _COUNTED = re.compile(r",\d|\.\d|[%€$£]|\s?(?:USD|EUR|GBP|INR|kg|km|ms|MB|GB|units|tokens)\b")
-_NANP = re.compile(r"(?:1[ .\-])?(?:\(\d{3}\)[ \-]{0,2}|\d{3}[ .\-/])\d{3}[ .\-]?\d{4}")
+_NANP = re.compile(r"(?:(?:00)?1[ .\-])?(?:\(\d{3}\)[ \-]{0,2}|\d{3}[ .\-/])\d{3}[ .\-]?\d{4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ class Phones:
         if _DATE.match(text, start) or _DOTTED.match(text, start) or _COUNTED.match(text, stop):
             return None
         said = nearby.has(PHONE, start, stop)
-        if not said and nearby.just_before(SERIAL, start):
+        glued = text[stop : stop + 1].isalpha() and _EXTENSION.match(text, stop) is None
+        if not said and (glued or nearby.just_before(SERIAL, start)):
             return None
         if self._nanp:
             nanp = _NANP.match(text, start)
@@ -221,9 +222,9 @@ def e164(text: str, regions: Sequence[str] = ()) -> str | None:
     )
     digits = re.sub(r"\D", "", number.replace("(0)", ""))
     tail = f";ext={extension.strip()}" if extension.strip() else ""
-    for prefix in ("+", "00", "011"):
+    for prefix in ("+", "00", "011 ", "011-"):
         if number.strip().startswith(prefix):
-            rest = digits.removeprefix(prefix)
+            rest = digits.removeprefix(prefix[:3].rstrip())
             return f"+{rest}{tail}" if 7 <= len(rest) <= 15 else None
     for name in regions:
         try:

@@ -9,7 +9,6 @@ from stdnum import iban
 from stdnum.es import dni, nie
 from stdnum.it import codicefiscale
 
-from rankgate.detect.context import Words
 from rankgate.detect.finding import Finding
 from rankgate.detect.recognizer import Rule
 
@@ -27,7 +26,8 @@ _LENGTHS = {
     }.items()
     for code in codes.split()
 }  # fmt: skip
-_START = Words(rf"(?:{'|'.join(sorted(_LENGTHS))})[ \-]?[0-9][ \-]?[0-9]")
+# The two check digits behind two letters. The digit comes first in the pattern, as it is what most texts lack.
+_START = re.compile(r"[0-9](?:(?<=[A-Za-z]{2}[0-9])|(?<=[A-Za-z]{2}[ \-][0-9]))[ \-]?[0-9]")
 _BODY = re.compile(r"[0-9A-Za-z](?:[ \t\r\n.\-_]{0,2}[0-9A-Za-z]){14,33}")
 _SEPARATORS = str.maketrans("", "", " \t\r\n.-_")
 _VALUES = str.maketrans({character: str(value) for value, character in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 10)})
@@ -51,9 +51,10 @@ class Ibans:
 
     def find(self, text: str) -> Iterator[Finding]:
         """Yield every IBAN; tried at each country code followed by two digits."""
-        for at, _ in _START.spans(text):
-            length = _LENGTHS[text[at : at + 2].upper()]
-            body = _BODY.match(text, at)
+        for digits in _START.finditer(text):
+            at = digits.start() - (2 if text[digits.start() - 1].isalpha() else 3)
+            length = _LENGTHS.get(text[at : at + 2].upper(), 0)
+            body = _BODY.match(text, at) if length else None
             if body is not None and is_iban(body.group().translate(_SEPARATORS)[:length].upper()):
                 kept = [index for index in range(*body.span()) if text[index].isalnum()]
                 yield Finding("IBAN_CODE", kept[0], kept[length - 1] + 1, 1.0)

@@ -345,3 +345,12 @@ def test_a_look_alike_completed_by_masking_is_escaped() -> None:
 )
 def test_other_words_with_underscores_are_left_alone(text: str) -> None:
     assert _mask(text) == text
+
+
+def test_a_sharp_s_before_a_code_is_no_part_of_a_type() -> None:
+    assert _mask("US_ßN_abcdefghijklm") == "US_ßN_abcdefghijklm"
+
+
+def test_text_before_and_behind_a_look_alike_is_kept() -> None:
+    assert _mask("é PERSON_abcdefghijklm, ü").startswith("é PERSON_x_")
+    assert _mask("é PERSON_abcdefghijklm, ü").endswith(", ü")
