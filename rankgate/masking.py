@@ -252,7 +252,7 @@ class Masker:
         done = 0
         for tail in _TAIL.finditer(view.text):
             at = tail.start()
-            name = next((one for one in self._guarded if view.text[max(0, at - len(one)) : at].upper() == one), None)
+            name = next((one for one in self._guarded if _ends_with(view.text, at, one)), None)
             if name is not None:
                 start, end = view.locate(at - len(name), tail.end())
                 code = self._code("x", name, tail.group().lower())
@@ -264,6 +264,11 @@ class Masker:
 _CODE = re.compile(CODE)
 # In any case and with anything before the type, as rerankers lower and cut at will.
 _TAIL = re.compile(r"_(?:h_)?[a-z2-7]{13}(?![a-z0-9])", re.IGNORECASE)
+
+
+def _ends_with(text: str, at: int, name: str) -> bool:
+    """Return whether `name`, in any case, stands right before `text[at]`."""
+    return at >= len(name) and text[at - len(name) : at].upper() == name
 
 
 def _joins(character: str) -> bool:
