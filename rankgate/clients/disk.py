@@ -10,6 +10,8 @@ import os
 import sys
 from pathlib import Path
 
+from rankgate.clients.locks import take
+
 __all__ = ["lock_folder", "replace_file", "reserve", "sync_file", "sync_folder", "write_at"]
 
 
@@ -67,10 +69,4 @@ def lock_folder(folder: Path) -> int:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     sync_folder(folder.parent)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
+    return take(folder / "lock")

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from rankgate.audit import AuditEvent, LifecycleEvent, Receipt, What
 from rankgate.clients.audit import FileLog
-from rankgate.clients.serving import Slot
 from rankgate.clients.shipper import Shipper
+from rankgate.clients.slot import Slot
 from rankgate.errors import GateError
 from rankgate.masking import Keys, keyed_digest
 from rankgate.settings import Settings

@@ -5,31 +5,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
+import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from rankgate import envoyconfig
 from rankgate.clients import logs
+from rankgate.clients.locks import held
+from rankgate.clients.slot import Slot
 from rankgate.errors import GateError, SettingsError
 from rankgate.settings import Settings, SocketSettings, load
 
 __all__ = ["Filter", "Slot", "run"]
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Which process of a role this is: `role` and number name its socket and its log."""
-
-    role: str
-    number: int
 
 
 class Filter(Protocol):
@@ -94,7 +88,7 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    path = settings.sockets.directory / f"{slot.role}-{slot.number}.sock"
+    path = envoyconfig.filter_socket(settings.sockets.directory, slot.role, slot.number)
     with _owned(path, settings.sockets):
         filter_ = await build(settings, slot)
         server = grpc.aio.server(
@@ -126,32 +120,67 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
 def _owned(path: Path, sockets: SocketSettings) -> Iterator[None]:
     """Hold the socket's path. A second server there would take the first one's calls, and unlink its file."""
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _make_private(path.parent, sockets.group)
     except OSError as error:
-        raise SettingsError(f"sockets.directory {sockets.directory} cannot be used: {error.strerror}") from None
-    try:
+        raise SettingsError(f"sockets.directory {path.parent} cannot be used: {error.strerror}") from None
+    with held(
+        path.with_suffix(".lock"),
+        taken=f"another process serves {path}; give this one its own --slot",
+        unusable=f"sockets.directory {path.parent} cannot be used",
+    ):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SettingsError(f"another process serves {path}; give this one its own --slot") from None
-        yield
-        path.unlink(missing_ok=True)
-    finally:
-        os.close(lock)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _make_private(folder: Path, group: int | None) -> None:
+    """Make `folder`, or accept one of this user's that others cannot enter; 0750, and `group` where one is given.
+
+    Raises SettingsError for a folder that is not private, OSError for one that cannot be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o750)
+        made = True
+    except FileExistsError:
+        made = False
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise SettingsError(
+            f"sockets.directory {folder} belongs to another user, who could replace the sockets; "
+            "name a folder inside it, which is then made"
+        )
+    if found.st_mode & stat.S_IRWXO:
+        raise SettingsError(
+            f"sockets.directory {folder} can be entered by others, who could obtain credentials there; "
+            f"run chmod o= {folder}, or name a folder inside it, which is then made"
+        )
+    if group is not None:
+        _give(folder, group)
+    if made or group is not None:
+        folder.chmod(0o750)  # the umask, or whoever made it, may have kept the group out
 
 
 def _bind(server: grpc.aio.Server, path: Path, sockets: SocketSettings) -> None:
-    """Bind the socket with mode 0660: whoever can connect to it can obtain a credential."""
-    before = os.umask(0o117)
+    """Bind the socket with mode 0660: whoever can connect to it can obtain a credential.
+
+    The mode is set after binding and not by the umask, which is one for the whole process, whose threads make files
+    of their own meanwhile. Until then the folder keeps everyone out but its user and group, and nothing is served.
+    """
     try:
         server.add_insecure_port(f"unix:{path}")
     except RuntimeError:
         raise SettingsError(f"cannot bind {path}; its name may be too long (about 100 characters) or taken") from None
-    finally:
-        os.umask(before)
     if sockets.group is not None:
-        try:
-            os.chown(path, -1, sockets.group)
-        except OSError as error:
-            raise SettingsError(f"sockets.group {sockets.group} cannot own {path}: {error.strerror}") from None
+        _give(path, sockets.group)
+    path.chmod(0o660)
+
+
+def _give(path: Path, group: int) -> None:
+    try:
+        os.chown(path, -1, group)
+    except OSError as error:
+        raise SettingsError(
+            f"sockets.group {group} cannot be given {path}: {error.strerror}; let this process's user be a member of it"
+        ) from None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rankgate.clients.locks import held
 from rankgate.errors import SettingsError
 from rankgate.settings.text import to_toml
 
@@ -30,17 +29,14 @@ class StateDirectory:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
-            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise SettingsError(f"cannot use the state folder {self.path}: {error.strerror}") from None
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise SettingsError(f"another gate uses {self.path}; stop it or choose another folder") from None
+        with held(
+            self.path / "lock",
+            taken=f"another gate uses {self.path}; stop it or choose another folder",
+            unusable=f"cannot use the state folder {self.path}",
+        ):
             yield
-        finally:
-            os.close(lock)
 
     def defaults(self) -> dict[str, Any]:
         """Return the settings that place everything inside this folder, with a masking key made on first use."""
