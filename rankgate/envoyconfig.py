@@ -8,35 +8,13 @@ from pathlib import Path
 import jinja2
 
 from rankgate.errors import SettingsError
-from rankgate.settings import LimitSettings, Settings, UpstreamSettings
+from rankgate.settings import Settings, UpstreamSettings
+from rankgate.settings.headers import RESERVED_HEADERS, RESERVED_PREFIXES
 
-__all__ = ["SOCKET_PATH_BYTES", "deadline_s", "filter_socket", "render"]
+__all__ = ["SOCKET_PATH_BYTES", "filter_socket", "render"]
 
 # RFC 6750 section 2.1, one space; anything else is answered before the body is read.
 BEARER = r"[Bb][Ee][Aa][Rr][Ee][Rr] [A-Za-z0-9._~+/=-]+"
-
-# Names only Envoy and the filters may set, on either side.
-RESERVED_PREFIXES = ("x-rankgate-", "x-envoy-")
-
-# What callers send to make a server see another caller, path or method than the real one.
-RESERVED_HEADERS = (
-    "forwarded",
-    "x-client-ip",
-    "x-forwarded-client-cert",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-uri",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-uri",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
-)
 
 # The receipt is the gate's to give.
 RECEIPT_HEADER = "x-rankgate-decision-id"
@@ -67,11 +45,6 @@ def filter_socket(directory: Path, role: str, slot: int) -> Path:
     return directory / f"{role}-{slot}.sock"
 
 
-def deadline_s(limits: LimitSettings, upstream: UpstreamSettings) -> float:
-    """Return the longest time a request may take from its first byte to the last of its answer, in seconds."""
-    return limits.request_timeout_s + limits.check_timeout_s + 2 * limits.process_timeout_s + upstream.timeout_s + 5.0
-
-
 def render(settings: Settings, template: str, *, admin_socket: Path, authz_slots: int = 1, proc_slots: int = 1) -> str:
     """Return Envoy's YAML for `settings`, with `authz_slots` and `proc_slots` processes a filter.
 
@@ -99,7 +72,7 @@ def render(settings: Settings, template: str, *, admin_socket: Path, authz_slots
         body_bytes=settings.envoy_body_bytes,
         heap_bytes=settings.envoy.heap_bytes,
         access_log=settings.envoy.access_log,
-        deadline_s=deadline_s(settings.limits, settings.upstream),
+        deadline_s=settings.deadline_s,
         admin_socket=str(admin_socket),
         authz_sockets=authz,
         proc_sockets=proc,

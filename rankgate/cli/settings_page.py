@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import typing
@@ -24,9 +25,10 @@ INTRODUCTION = """\
 
 This page is printed by `rankgate config docs`; a test compares the two.
 
-Settings come from a TOML file (`--config FILE`), then from the environment, which wins. The variable of a setting is
-`RANKGATE_` and its name in capitals with two underscores for each dot: `listen.port` is `RANKGATE_LISTEN__PORT`.
-Lists and tables are given as JSON there. `[]` marks each entry of a list, `<name>` each named entry of a table.
+Settings come from a TOML file (`--config FILE`), then from the environment, which wins over the file and over the
+options of `rankgate up`. The variable of a setting is `RANKGATE_` and its name in capitals with two underscores for
+each dot: `listen.port` is `RANKGATE_LISTEN__PORT`. Lists and tables are given as JSON there; a `RANKGATE_` variable
+that is no setting is refused. `[]` marks each entry of a list, `<name>` each named entry of a table.
 A secret is never a setting: a setting names the file that holds it.
 
 `rankgate config check FILE` tells whether a gate would start; what contradicts itself or can have no effect is refused
@@ -76,7 +78,7 @@ def page() -> str:
 
 def _about(head: str) -> str:
     inner, _ = _section(Settings.model_fields[head].annotation)
-    return "" if inner is None else f"{(inner.__doc__ or '').strip()}\n\n"
+    return "" if inner is None else f"{inspect.cleandoc(inner.__doc__ or '')}\n\n"
 
 
 def _section(annotation: object) -> tuple[type[BaseModel] | None, str]:

@@ -6,6 +6,7 @@ never the environment. What can never work is refused here, with the setting's n
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Self
@@ -16,12 +17,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from rankgate.errors import SettingsError
 from rankgate.settings.base import Name, Operator, Section
 from rankgate.settings.edge import (
+    DECISION_SHARE,
     EnvoySettings,
     LimitSettings,
     ListenSettings,
     SocketSettings,
     UpstreamSettings,
 )
+from rankgate.settings.environment import PREFIX, unknown_variables
 from rankgate.settings.guard import (
     STRUCTURED_TYPES,
     CredentialSettings,
@@ -30,6 +33,7 @@ from rankgate.settings.guard import (
     ProfileSettings,
     RouteSettings,
 )
+from rankgate.settings.headers import CREDENTIALS
 from rankgate.settings.issuers import ClaimSettings, IssuerSettings
 from rankgate.settings.trail import AuditSettings, LogSettings
 
@@ -56,11 +60,15 @@ __all__ = [
 ]
 
 
+# Four calls of the largest size, each buffered once and once more on its way to a filter.
+BODIES_IN_HEAP = 8
+
+
 class Settings(BaseSettings):
     """The whole configuration of one gate."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RANKGATE_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
     )
 
     deployment: Name = Field("default", description="Names the deployment in streams, keys and events.")
@@ -100,7 +108,7 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _nothing_twice(self) -> Self:
         for what, seen in (("name", [r.name for r in self.routes]), ("path", [r.path for r in self.routes])):
             twice = sorted({value for value in seen if seen.count(value) > 1})
             if twice:
@@ -108,6 +116,10 @@ class Settings(BaseSettings):
         issuers = [issuer.issuer for issuer in self.issuers]
         if len(set(issuers)) != len(issuers):
             raise ValueError("issuers.issuer is listed twice; merge the two entries")
+        return self
+
+    @model_validator(mode="after")
+    def _routes_fit(self) -> Self:
         accepted = {audience for issuer in self.issuers for audience in issuer.audiences}
         for route in self.routes:
             if route.profile not in self.masking.profiles:
@@ -123,10 +135,26 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"routes.request_headers of {route.name} lists credentials.header; the caller's value would reach the reranker"
                 )
+            if self.credentials.header in route.response_headers:
+                raise ValueError(
+                    f"routes.response_headers of {route.name} lists credentials.header, which is kept from callers; remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_and_times_fit(self) -> Self:
         if self.limits.masked_body_bytes < self.limits.body_bytes:
             raise ValueError("limits.masked_body_bytes must be at least limits.body_bytes")
-        if self.policy.timeout_s >= self.limits.check_timeout_s:
-            raise ValueError("policy.timeout_s must be shorter than limits.check_timeout_s, or it never takes effect")
+        if self.policy.timeout_s >= self.limits.decision_s:
+            raise ValueError(
+                f"policy.timeout_s must be shorter than {DECISION_SHARE:g} of limits.check_timeout_s, the time of a whole "
+                "decision, or it never takes effect"
+            )
+        if self.envoy.heap_bytes < BODIES_IN_HEAP * self.envoy_body_bytes:
+            raise ValueError(
+                f"envoy.heap_bytes must hold {BODIES_IN_HEAP} buffers of {self.envoy_body_bytes} bytes, which the body limits "
+                f"make: at least {BODIES_IN_HEAP * self.envoy_body_bytes}; raise it or lower limits.*_bytes"
+            )
         if self.audit.event_bytes * 4 > self.audit.cap_bytes:
             raise ValueError("audit.cap_bytes must hold several events of audit.event_bytes")
         return self
@@ -144,8 +172,14 @@ class Settings(BaseSettings):
     @property
     def hidden_headers(self) -> tuple[str, ...]:
         """Return the headers that Envoy keeps out of the ext_proc stream: credentials of either side."""
-        fixed = ("authorization", "cookie", "proxy-authorization", "set-cookie", "www-authenticate")
-        return (*fixed, *({self.credentials.header} - set(fixed)))
+        return (*CREDENTIALS, *({self.credentials.header} - set(CREDENTIALS)))
+
+    @property
+    def deadline_s(self) -> float:
+        """Return the longest time a call may take from its first byte to the last of its answer, in seconds."""
+        limits = self.limits
+        filters_s = limits.check_timeout_s + 2 * limits.process_timeout_s
+        return limits.request_timeout_s + filters_s + self.upstream.timeout_s + 5.0
 
     def route(self, name: str) -> RouteSettings | None:
         """Return the route named `name`."""
@@ -153,8 +187,9 @@ class Settings(BaseSettings):
 
 
 def load(path: Path | None, **override: Any) -> Settings:
-    """Read the settings from the TOML file `path`, the environment, and `override` (sections as dicts).
+    """Read the settings from the TOML file `path`, then `override` (whole sections as dicts), then the environment.
 
+    The environment wins over both, setting by setting: what an operator sets for a process holds, whoever starts it.
     Raises SettingsError with one line a fault, each naming its setting; never echoes a value.
     """
     values: dict[str, Any] = {}
@@ -165,6 +200,10 @@ def load(path: Path | None, **override: Any) -> Settings:
             raise SettingsError(f"cannot read settings file {path}: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"settings file {path} is not valid TOML: {error}") from None
+    if unknown := unknown_variables(os.environ, Settings.model_fields):
+        raise SettingsError(
+            "\n".join(f"{name}: no setting has this name; `rankgate config docs` lists them" for name in unknown)
+        )
     try:
         return Settings(**{**values, **override})
     except ValidationError as error:

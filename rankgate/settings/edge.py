@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from rankgate.settings.base import Section, is_loopback
+from rankgate.settings.base import Section, address, is_loopback
 
 __all__ = ["EnvoySettings", "LimitSettings", "ListenSettings", "SocketSettings", "UpstreamSettings"]
 
@@ -46,7 +46,7 @@ class UpstreamSettings(Section):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        parts = urlsplit(self.url)
+        parts = address("upstream.url", self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("upstream.url must be http://host[:port] or https://host[:port]")
         if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username is not None:
@@ -77,15 +77,26 @@ class UpstreamSettings(Section):
         return urlsplit(self.url).scheme == "https"
 
 
+# Of Envoy's time for a decision; the rest is for the record and the answer.
+DECISION_SHARE = 0.8
+
+
 class LimitSettings(Section):
-    """Sizes and times."""
+    """Sizes and times.
+
+    A filter that is told to end goes on until the longest call there can be is over: the request, one decision, two
+    masking steps, `upstream.timeout_s` and 5 s more, 65 s as shipped. That is longer than the 30 s that Kubernetes
+    gives a pod by default; set its `terminationGracePeriodSeconds` 20 s above the sum.
+    """
 
     body_bytes: int = Field(2_097_152, ge=1024, le=33_554_432, description="Largest request body, in bytes.")
     documents: int = Field(1000, ge=1, le=10_000, description="Most documents in one request.")
     masked_body_bytes: int = Field(
         4_194_304, ge=1024, le=67_108_864, description="Largest body after masking, in bytes."
     )
-    response_bytes: int = Field(4_194_304, ge=1024, le=67_108_864, description="Largest reranker answer, in bytes.")
+    response_bytes: int = Field(
+        4_194_304, ge=1024, le=67_108_864, description="Largest reranker answer, in bytes; a larger one is refused."
+    )
     check_timeout_s: float = Field(5.0, ge=0.1, le=600, description="Longest time for one decision, in seconds.")
     process_timeout_s: float = Field(5.0, ge=0.1, le=600, description="Longest time for one masking step, in seconds.")
     request_timeout_s: float = Field(
@@ -93,6 +104,11 @@ class LimitSettings(Section):
     )
     connections: int = Field(1024, ge=1, le=1_000_000, description="Most open caller connections.")
     requests: int = Field(1024, ge=1, le=1_000_000, description="Most requests in flight per filter and upstream.")
+
+    @property
+    def decision_s(self) -> float:
+        """Return the longest time from a Check's arrival to its decision, in seconds; then it is a denial."""
+        return self.check_timeout_s * DECISION_SHARE
 
 
 class SocketSettings(Section):

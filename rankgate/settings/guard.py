@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from rankgate.settings.base import HeaderName, Name, Operator, Section, is_loopback
+from rankgate.settings.base import HeaderName, Name, NonEmpty, Operator, Section, address, is_loopback
+from rankgate.settings.headers import (
+    DEFAULT_REQUEST_HEADERS,
+    DEFAULT_RESPONSE_HEADERS,
+    carries_no_credential,
+    unfit_for_request,
+    unfit_for_response,
+)
 
 __all__ = [
-    "DEFAULT_REQUEST_HEADERS",
-    "DEFAULT_RESPONSE_HEADERS",
+    "HEALTH_PATH",
     "STRUCTURED_TYPES",
     "CredentialSettings",
     "MaskingSettings",
@@ -22,28 +27,9 @@ __all__ = [
     "RouteSettings",
 ]
 
-DEFAULT_REQUEST_HEADERS = (
-    "accept",
-    "content-type",
-    "content-length",
-    "user-agent",
-    "x-request-id",
-    "traceparent",
-    "tracestate",
-)
-DEFAULT_RESPONSE_HEADERS = (
-    "content-type",
-    "content-length",
-    "date",
-    "retry-after",
-    "x-request-id",
-    "x-compute-type",
-    "x-compute-time",
-    "x-total-time",
-    "x-tokenization-time",
-    "x-queue-time",
-    "x-inference-time",
-)
+# Envoy answers it itself.
+HEALTH_PATH = "/healthz"
+
 STRUCTURED_TYPES = (
     "API_KEY",
     "CREDIT_CARD",
@@ -75,8 +61,8 @@ class RouteSettings(Section):
     dialect: Literal["auto", "cohere.v1", "cohere.v2", "tei", "generic"] = Field(
         "auto", description="The rerank API spoken here; `auto` decides by path, then by body keys."
     )
-    audiences: tuple[str, ...] = Field((), description="Audiences accepted here; empty: the issuer's.")
-    query_parameters: tuple[str, ...] = Field((), description="Query parameters let through.")
+    audiences: tuple[NonEmpty, ...] = Field((), description="Audiences accepted here; empty: the issuer's.")
+    query_parameters: tuple[NonEmpty, ...] = Field((), description="Query parameters let through.")
     request_headers: tuple[HeaderName, ...] = Field(
         DEFAULT_REQUEST_HEADERS, description="Request headers the reranker receives."
     )
@@ -91,26 +77,34 @@ class RouteSettings(Section):
         (), description="Opt-in policy inputs."
     )
 
+    @field_validator("path")
+    @classmethod
+    def _reachable(cls, path: str) -> str:
+        if path == HEALTH_PATH:
+            raise ValueError(f"routes.path {path} is Envoy's own health check; choose another path")
+        if "//" in path or {".", ".."} & set(path.split("/")):
+            raise ValueError(
+                f"routes.path {path} is no path after Envoy's normalisation; write it without //, . and .."
+            )
+        return path
+
     @field_validator("request_headers")
     @classmethod
-    def _no_credentials(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        bad = sorted(
-            {
-                "authorization",
-                "cookie",
-                "proxy-authorization",
-                "connection",
-                "te",
-                "trailer",
-                "upgrade",
-                "host",
-            }
-            & set(names)
-        )
+    def _passed_on(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        bad = sorted(filter(unfit_for_request, names))
         if bad:
             raise ValueError(
-                f"routes.request_headers must not list {', '.join(bad)}; use [credentials] for the upstream's"
+                f"routes.request_headers must not list {', '.join(bad)}: no reranker receives a caller's; "
+                "use [credentials] for the upstream's own"
             )
+        return names
+
+    @field_validator("response_headers")
+    @classmethod
+    def _passed_back(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        bad = sorted(filter(unfit_for_response, names))
+        if bad:
+            raise ValueError(f"routes.response_headers must not list {', '.join(bad)}: no caller receives a reranker's")
         return names
 
 
@@ -189,11 +183,18 @@ class PolicySettings(Section):
             raise ValueError(
                 'policy.url and policy.ca_file have no effect with engine embedded; remove them or set engine = "opa"'
             )
-        if self.url and not re.match(r"^(https?://[^/?#@]+/?|unix:///[^?#]+)$", self.url):
-            raise ValueError("policy.url must be http://host:port, https://host:port or unix:///path")
-        if self.url and self.url.startswith("http://") and not is_loopback(urlsplit(self.url).hostname or ""):
-            raise ValueError("policy.url over plain http is accepted on loopback only; use https or a unix socket")
+        if self.url:
+            self._check_url(self.url)
         return self
+
+    @staticmethod
+    def _check_url(url: str) -> None:
+        parts = address("policy.url", url)
+        form = r"unix:///[^?#]+" if parts.scheme == "unix" else r"https?://[^/?#@]+/?"
+        if not re.fullmatch(form, url) or not (parts.hostname or parts.scheme == "unix"):
+            raise ValueError("policy.url must be http://host:port, https://host:port or unix:///path")
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise ValueError("policy.url over plain http is accepted on loopback only; use https or a unix socket")
 
 
 class CredentialSettings(Section):
@@ -212,17 +213,13 @@ class CredentialSettings(Section):
     def _sound(self) -> Self:
         if (self.broker == "file") != (self.file is not None):
             raise ValueError("credentials.broker file and credentials.file belong together")
-        if self.header in {
-            "content-type",
-            "content-length",
-            "accept",
-            "accept-encoding",
-            "transfer-encoding",
-            "connection",
-            "te",
-            "host",
-        } or self.header.startswith(("x-envoy-", "x-rankgate-")):
+        if carries_no_credential(self.header):
             raise ValueError(
                 f"credentials.header {self.header} cannot carry a credential; use authorization or an api-key header"
+            )
+        if self.broker == "none" and (self.header, self.scheme) != ("authorization", "Bearer"):
+            raise ValueError(
+                "credentials.header and credentials.scheme have no effect with broker none; "
+                'remove them, or set broker = "file" and credentials.file'
             )
         return self

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from rankgate.settings.base import Section, is_loopback
+from rankgate.settings.base import NonEmpty, Section, address, is_loopback
 
 __all__ = ["ASYMMETRIC", "ClaimSettings", "IssuerSettings"]
 
@@ -30,15 +29,15 @@ class IssuerSettings(Section):
     preset: Literal["oidc", "static"] = Field(
         "oidc", description="`oidc`: keys by discovery or `jwks_uri`; `static`: keys from `jwks_file`."
     )
-    issuer: str = Field(description="Exact `iss` value; for `oidc` also the discovery base.")
-    audiences: tuple[str, ...] = Field(min_length=1, description="Accepted `aud` members.")
+    issuer: NonEmpty = Field(description="Exact `iss` value; for `oidc` also the discovery base.")
+    audiences: tuple[NonEmpty, ...] = Field(min_length=1, description="Accepted `aud` members.")
     algorithms: tuple[str, ...] = Field(("RS256", "ES256"), min_length=1, description="Accepted asymmetric algorithms.")
     typ: tuple[str, ...] = Field(
         ("at+jwt", "jwt"), description='Accepted `typ` headers, lower case; `""` accepts a token without one.'
     )
     jwks_uri: str | None = Field(None, description="Key set URL; unset: from discovery.")
     jwks_file: Path | None = Field(None, description="Key set file, for `static`; re-read when it changes.")
-    trusted_hosts: tuple[str, ...] = Field((), description="Further hosts that `jwks_uri` may point to.")
+    trusted_hosts: tuple[NonEmpty, ...] = Field((), description="Further hosts that `jwks_uri` may point to.")
     insecure_http: bool = Field(False, description="Allow plain http for this issuer, on loopback only.")
     ca_file: Path | None = Field(None, description="PEM bundle for the issuer's TLS; unset: the system's.")
     claims: ClaimSettings = Field(
@@ -69,13 +68,16 @@ class IssuerSettings(Section):
                 raise ValueError(
                     "issuers.preset static fetches nothing; remove jwks_uri, trusted_hosts, insecure_http and ca_file"
                 )
+            idle = sorted({"refresh_s", "cooldown_s", "stale_s"} & self.model_fields_set)
+            if idle:
+                raise ValueError(f"issuers.{', issuers.'.join(idle)} has no effect with preset static; remove it")
             return self
         if self.jwks_file is not None:
             raise ValueError("issuers.jwks_file belongs to preset static; use jwks_uri or change the preset")
         for name, url in (("issuer", self.issuer), ("jwks_uri", self.jwks_uri)):
             if url is None:
                 continue
-            parts = urlsplit(url)
+            parts = address(f"issuers.{name}", url)
             if parts.scheme == "http" and self.insecure_http and is_loopback(parts.hostname or ""):
                 continue
             if parts.scheme != "https" or not parts.hostname:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from rankgate.settings.base import Name, Section, is_loopback
+from rankgate.settings.base import Name, Section, address, is_loopback
 
 __all__ = ["AuditSettings", "LogSettings"]
 
@@ -39,9 +38,13 @@ class AuditSettings(Section):
             if self.redis_user or self.redis_password_file or self.redis_ca_file:
                 raise ValueError("audit.redis_* settings have no effect without audit.redis_url")
             return self
-        parts = urlsplit(self.redis_url)
+        parts = address("audit.redis_url", self.redis_url)
         if parts.scheme not in {"redis", "rediss", "unix"}:
             raise ValueError("audit.redis_url must be redis://, rediss:// or unix://")
+        if not (parts.path.strip("/") if parts.scheme == "unix" else parts.hostname):
+            raise ValueError(
+                "audit.redis_url names no server; use redis://host:port, rediss://host:port or unix:///path"
+            )
         if parts.password or parts.username:
             raise ValueError(
                 "audit.redis_url must not hold a user or password; use audit.redis_user and audit.redis_password_file"

@@ -13,7 +13,7 @@ import yaml
 from certificates import identity
 
 from rankgate.clients.embedded import envoy_binary
-from rankgate.envoyconfig import BEARER, SOCKET_PATH_BYTES, deadline_s, render
+from rankgate.envoyconfig import BEARER, SOCKET_PATH_BYTES, render
 from rankgate.errors import SettingsError
 from rankgate.resources import envoy_template
 from rankgate.settings import Settings, load
@@ -164,9 +164,9 @@ def test_the_deadline_is_longer_than_all_its_parts_together() -> None:
     configured = settings()
     limits, upstream = configured.limits, configured.upstream
     parts = limits.request_timeout_s + limits.check_timeout_s + 2 * limits.process_timeout_s + upstream.timeout_s
-    assert deadline_s(limits, upstream) > parts
+    assert configured.deadline_s > parts
     common = manager(bootstrap(configured))["common_http_protocol_options"]
-    assert seconds(common["max_stream_duration"]) == deadline_s(limits, upstream)
+    assert seconds(common["max_stream_duration"]) == configured.deadline_s
 
 
 def test_what_ext_proc_need_not_know_is_withheld_the_credential_header_included() -> None:

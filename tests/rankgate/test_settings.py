@@ -111,9 +111,23 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"upstream.url": "http://host/v1"}, "must not have a path"),
     ({"upstream.url": "http://user:pw@host"}, "must not have"),
     ({"upstream.url": "https://host"}, "upstream.trusted_ca is required"),
+    ({"upstream.url": "http://host:0"}, "upstream.url has no usable port"),
+    ({"upstream.url": "http://host:65536"}, "upstream.url has no usable host or port"),
+    ({"upstream.url": "http://host:"}, "upstream.url has no usable port"),
+    ({"upstream.url": "http://host:http"}, "upstream.url has no usable host or port"),
+    ({"upstream.url": "http://[::1"}, "upstream.url has no usable host or port"),
+    ({"upstream.url": "http://[v1.x]"}, "upstream.url"),
+    ({"upstream.url": "http://ho st"}, "upstream.url has a character"),
+    ({"upstream.url": "http://host\n"}, "upstream.url has a character"),
+    ({"upstream.url": "http://-host"}, "upstream.url has a character"),
+    ({"upstream.url": "http://:80"}, "upstream.url must be"),
     ({"upstream.trusted_ca": "ca.pem"}, "no effect on an http upstream"),
     ({"issuers": []}, "issuers"),
     ({"issuers.0.audiences": []}, "audiences"),
+    ({"issuers.0.audiences": [""]}, "issuers.0.audiences.0"),
+    (STATIC | {"issuers.0.issuer": ""}, "issuers.0.issuer"),
+    ({"issuers.0.issuer": "https://issuer.example:0"}, "issuers.issuer has no usable port"),
+    ({"issuers.0.jwks_uri": "https://issuer.example:70000/k"}, "issuers.jwks_uri has no usable host or port"),
     ({"issuers.0.algorithms": ["HS256"]}, "issuers.algorithms has HS256"),
     ({"issuers.0.algorithms": ["none"]}, "issuers.algorithms has none"),
     ({"issuers.0.issuer": "http://issuer.example"}, "issuers.issuer must be https"),
@@ -122,10 +136,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"issuers.0.jwks_file": "jwks.json"}, "belongs to preset static"),
     ({"issuers.0.preset": "static"}, "needs issuers.jwks_file"),
     (STATIC | {"issuers.0.jwks_uri": "https://issuer.example/k"}, "static fetches nothing"),
+    (STATIC | {"issuers.0.refresh_s": 60}, "issuers.refresh_s has no effect with preset static"),
+    (STATIC | {"issuers.0.stale_s": 86400}, "issuers.stale_s has no effect with preset static"),
+    (STATIC | {"issuers.0.cooldown_s": 5}, "issuers.cooldown_s has no effect with preset static"),
     ({"issuers": BASE["issuers"] * 2}, "listed twice"),
     ({"routes": [{"name": "a", "path": "/r"}, {"name": "a", "path": "/s"}]}, "routes.name a is used twice"),
     ({"routes": [{"name": "a", "path": "/r"}, {"name": "b", "path": "/r"}]}, "routes.path /r is used twice"),
     ({"routes": [{"name": "a", "path": "/r?x"}]}, "routes.0.path"),
+    ({"routes": [{"name": "a", "path": "/healthz"}]}, "routes.path /healthz is Envoy's own health check"),
+    ({"routes": [{"name": "a", "path": "/v1/../rerank"}]}, "no path after Envoy's normalisation"),
+    ({"routes": [{"name": "a", "path": "/v1/./rerank"}]}, "no path after Envoy's normalisation"),
+    ({"routes": [{"name": "a", "path": "/v1/.."}]}, "no path after Envoy's normalisation"),
+    ({"routes": [{"name": "a", "path": "//rerank"}]}, "no path after Envoy's normalisation"),
+    ({"routes": [{"name": "a", "path": "/rerank//"}]}, "no path after Envoy's normalisation"),
+    ({"routes": [{"name": "a", "path": "/r", "audiences": [""]}]}, "routes.0.audiences.0"),
+    ({"routes": [{"name": "a", "path": "/r", "query_parameters": [""]}]}, "routes.0.query_parameters.0"),
     ({"routes": [{"name": "a", "path": "/r", "profile": "loose"}]}, "not in masking.profiles"),
     ({"routes": [{"name": "a", "path": "/r", "audiences": ["other"]}]}, "accepted by no issuer"),
     ({"routes": [{"name": "a", "path": "/r", "request_headers": ["authorization"]}]}, "must not list authorization"),
@@ -136,8 +161,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         },
         "lists credentials.header",
     ),
+    (
+        {
+            "routes": [{"name": "a", "path": "/r", "response_headers": ["api-key"]}],
+            "credentials": {"broker": "file", "file": "f", "header": "api-key"},
+        },
+        "routes.response_headers of a lists credentials.header",
+    ),
     ({"limits.masked_body_bytes": 2048}, "limits.masked_body_bytes must be at least"),
     ({"limits.check_timeout_s": 0.2, "policy.timeout_s": 0.2}, "policy.timeout_s must be shorter"),
+    ({"limits.check_timeout_s": 0.25, "policy.timeout_s": 0.2}, "shorter than 0.8 of limits.check_timeout_s"),
+    (
+        {"limits.body_bytes": 33_554_432, "limits.masked_body_bytes": 33_554_432, "envoy.heap_bytes": 536_870_912},
+        "envoy.heap_bytes must hold 8 buffers",
+    ),
+    ({"limits.response_bytes": 67_108_864, "envoy.heap_bytes": 134_217_728}, "envoy.heap_bytes must hold 8 buffers"),
     ({"masking.profiles": {}}, "masking.profiles"),
     ({"masking.profiles": {"none": {"types": ["JWT"]}}}, "none is reserved"),
     ({"masking.profiles": {"default": {"types": []}}}, "types"),
@@ -147,14 +185,24 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"policy.url": "http://127.0.0.1:1"}, "policy.url and policy.ca_file have no effect"),
     ({"policy.engine": "opa", "policy.url": "http://127.0.0.1:1/v1"}, "policy.url must be"),
     ({"policy.engine": "opa", "policy.url": "http://opa.example"}, "loopback only"),
+    ({"policy.engine": "opa", "policy.url": "http://127.0.0.1:0"}, "policy.url has no usable port"),
+    ({"policy.engine": "opa", "policy.url": "http://127.0.0.1:65536"}, "policy.url has no usable host or port"),
+    ({"policy.engine": "opa", "policy.url": "https://:8181"}, "policy.url must be"),
+    ({"policy.engine": "opa", "policy.url": "unix://opa/run"}, "policy.url must be"),
     ({"credentials.broker": "file"}, "belong together"),
     ({"credentials.file": "f"}, "belong together"),
     ({"credentials.header": "host"}, "cannot carry a credential"),
     ({"credentials.header": "x-envoy-key"}, "cannot carry a credential"),
+    ({"credentials.header": "api-key"}, "no effect with broker none"),
+    ({"credentials.scheme": ""}, "no effect with broker none"),
     ({"audit.redis_user": "u"}, "no effect without audit.redis_url"),
     ({"audit.redis_url": "http://127.0.0.1"}, "audit.redis_url must be"),
     ({"audit.redis_url": "redis://u:p@127.0.0.1"}, "must not hold a user or password"),
     ({"audit.redis_url": "redis://redis.example"}, "loopback only"),
+    ({"audit.redis_url": "redis://127.0.0.1:0"}, "audit.redis_url has no usable port"),
+    ({"audit.redis_url": "rediss://redis.example:99999"}, "audit.redis_url has no usable host or port"),
+    ({"audit.redis_url": "rediss://:6379"}, "audit.redis_url names no server"),
+    ({"audit.redis_url": "unix://"}, "audit.redis_url names no server"),
     (REDIS | {"audit.redis_ca_file": "ca"}, "no effect without rediss"),
     (REDIS | {"audit.redis_user": "u"}, "needs audit.redis_password_file"),
     ({"audit.cap_bytes": 1_048_576, "audit.event_bytes": 1_048_576}, "audit.cap_bytes must hold"),
@@ -167,6 +215,110 @@ def test_what_can_never_work_is_refused_by_name(changes: dict[str, Any], words: 
     with pytest.raises(SettingsError) as caught:
         build(changes)
     assert words in str(caught.value)
+
+
+def route(**changes: Any) -> dict[str, Any]:
+    return {"routes": [{"name": "a", "path": "/r", **changes}]}
+
+
+# Both directions: of one connection, a credential, or the gate's and Envoy's own.
+NEVER = (
+    "accept-encoding", "authorization", "connection", "content-encoding", "cookie", "expect", "host", "keep-alive",
+    "proxy-authenticate", "proxy-authorization", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade",
+    "www-authenticate", "x-envoy-attempt-count", "x-envoy-original-path", "x-forwarded-for", "x-forwarded-host",
+    "x-rankgate-decision-id",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*NEVER, "forwarded", "x-real-ip", "x-http-method-override", "x-original-url"])
+def test_a_request_header_that_never_reaches_a_reranker_cannot_be_listed(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"routes.request_headers must not list {name}"):
+        build(route(request_headers=["accept", name]))
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_a_response_header_that_never_reaches_a_caller_cannot_be_listed(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"routes.response_headers must not list {name}"):
+        build(route(response_headers=["content-type", name]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name in NEVER if name != "authorization"), "accept", "content-type", "content-length", "content-md5",
+        "date", "dpop", "forwarded", "location", "range", "retry-after", "traceparent", "user-agent", "via",
+        "x-real-ip", "x-request-id",
+    ],
+)  # fmt: skip
+def test_a_header_with_a_meaning_of_its_own_cannot_carry_the_credential(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"credentials.header {name} cannot carry a credential"):
+        build({"credentials": {"broker": "file", "file": "f", "header": name}})
+
+
+@pytest.mark.parametrize("name", ["authorization", "api-key", "x-api-key", "ocp-apim-subscription-key"])
+def test_the_headers_that_rerankers_take_keys_in_can_carry_the_credential(name: str) -> None:
+    settings = build({"credentials": {"broker": "file", "file": "f", "header": name, "scheme": ""}})
+    assert name in settings.hidden_headers
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["RANKGATE_LIMTS__BODY_BYTES", "RANKGATE_LISTEN_PORT", "RANKGATE_TOKEN", "rankgate_limts__documents", "RANKGATE_"],
+)
+def test_a_variable_that_is_no_setting_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "s3cret")
+    with pytest.raises(SettingsError) as caught:
+        build({})
+    assert f"{name}: no setting has this name" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_variable_that_is_no_setting_of_its_section_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKGATE_LIMITS__BODYBYTES", "1")
+    with pytest.raises(SettingsError, match=r"limits\.bodybytes"):
+        build({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RANKGATE_OPA", "/usr/bin/opa"),
+        ("RANKGATE_ORACLE", "/usr/bin/python"),
+        ("RANKGATE_CACHE", "/var/cache"),
+        ("RANKGATE_TEST_NPM", "/tmp"),
+        ("RANKGATE_CLI_UP_STATE", "/tmp"),
+        ("RANKGATE_DEPLOYMENT", "blue"),
+        ("RANKGATE_LIMTS__DOCUMENTS", ""),
+        # A Kubernetes Service named rankgate or rankgate-console, in every pod of its namespace.
+        ("RANKGATE_SERVICE_HOST", "10.0.0.1"),
+        ("RANKGATE_SERVICE_PORT_HTTP", "8080"),
+        ("RANKGATE_PORT", "tcp://10.0.0.1:8080"),
+        ("RANKGATE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("RANKGATE_CONSOLE_SERVICE_PORT", "8080"),
+        ("RANKGATE_CONSOLE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+    ],
+)
+def test_variables_of_tools_and_of_kubernetes_are_none_of_ours(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    build({})
+
+
+def test_the_environment_wins_over_what_a_command_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKGATE_LISTEN__PORT", "2222")
+    settings = build({"listen.port": 1111, "listen.address": "127.0.0.2"})
+    assert (settings.listen.port, settings.listen.address) == (2222, "127.0.0.2")
+
+
+def test_the_deadline_is_longer_than_everything_a_call_may_wait_for() -> None:
+    settings = build({"limits.process_timeout_s": 7.0, "limits.check_timeout_s": 11.0, "upstream.timeout_s": 300.0})
+    assert settings.deadline_s > 15.0 + 11.0 + 2 * 7.0 + 300.0
+
+
+def test_a_policy_may_take_any_time_that_ends_before_the_decision_does() -> None:
+    settings = build({"limits.check_timeout_s": 0.3, "policy.timeout_s": 0.2})
+    assert settings.policy.timeout_s < settings.limits.decision_s < settings.limits.check_timeout_s
 
 
 ACCEPTED: list[dict[str, Any]] = [
@@ -182,6 +334,14 @@ ACCEPTED: list[dict[str, Any]] = [
     {"credentials.broker": "file", "credentials.file": "f", "credentials.header": "api-key", "credentials.scheme": ""},
     {"audit.redis_url": "rediss://redis.example", "audit.redis_ca_file": "ca"},
     {"audit.redis_url": "unix:///run/redis.sock"},
+    {"audit.redis_url": "redis://localhost"},
+    {"upstream.url": "http://re_ranker.svc.cluster.local.:65535"},
+    {"upstream.url": "http://[::1]:1/"},
+    {"issuers.0.issuer": "https://issuer.example:8443/realms/a?b"},
+    {"routes": [{"name": "a", "path": "/"}, {"name": "b", "path": "/v1/r.e~r_ank-/"}, {"name": "c", "path": "/..."}]},
+    {"routes": [{"name": "a", "path": "/healthz/rerank"}]},
+    {"routes": [{"name": "a", "path": "/r", "request_headers": ["x-tenant"], "response_headers": ["server-timing"]}]},
+    {"limits.body_bytes": 33_554_432, "limits.masked_body_bytes": 67_108_864, "limits.response_bytes": 67_108_864},
 ]
 
 
