@@ -1,10 +1,11 @@
-"""The filters' logs: structlog, JSON lines on standard error, secrets dropped by one processor."""
+"""The filters' logs: structlog, JSON lines on standard error, secrets dropped by one processor at any depth."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -13,10 +14,10 @@ from rankgate.settings import LogSettings
 
 __all__ = ["configure", "logger"]
 
-# Members whose value is never written, wherever they stand.
+# Members whose value is never written, wherever they stand; `_` and `-` are the same here.
 SECRET = frozenset({
-    "authorization", "cookie", "credential", "key", "lease", "password", "proxy-authorization", "secret", "set-cookie",
-    "token", "value",
+    "api-key", "authorization", "cookie", "credential", "key", "lease", "password", "proxy-authorization", "secret",
+    "set-cookie", "token", "value",
 })  # fmt: skip
 
 
@@ -49,10 +50,23 @@ def logger(component: str) -> Any:
 
 
 def _drop_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name in event:
-        if name.lower() in SECRET:
-            event[name] = "***"
-    return event
+    return {name: _plain(name, value) for name, value in event.items()}
+
+
+def _plain(name: object, value: object) -> object:
+    """Return what may be written of a member: plain values, without secrets at any depth.
+
+    Of any other object only its type is written: how it would describe itself is not ours to say.
+    """
+    if str(name).lower().replace("_", "-") in SECRET:
+        return "***"
+    if isinstance(value, Mapping):
+        return {str(inner): _plain(inner, item) for inner, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain("", item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value) if isinstance(value, Path) else f"<{type(value).__name__}>"
 
 
 class _LibraryHandler(logging.Handler):

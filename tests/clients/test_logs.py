@@ -28,6 +28,38 @@ def test_a_member_that_names_a_secret_is_not_written(name):
     assert line[name] == "***"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{'token': 's3cret'}",
+        "{'a': {'b': {'Proxy_Authorization': 's3cret'}}}",
+        "[{'lease': 's3cret'}]",
+        "({'set-cookie': ['s3cret']},)",
+        "{'headers': [{'name': 'x', 'value': 's3cret'}]}",
+        "types.MappingProxyType({'password': 's3cret'})",
+        "types.SimpleNamespace(token='s3cret')",
+        "{'body': b's3cret'}",
+        "dataclasses.make_dataclass('Lease', ['token'])('s3cret')",
+    ],
+)
+def test_a_secret_is_not_written_at_any_depth_or_inside_any_object(value):
+    (line,), raw = lines_of(f"import dataclasses, types\nlogs.logger('test').info('event', detail={value})")
+    assert "s3cret" not in raw
+    assert line["detail"]
+
+
+def test_what_is_no_secret_is_written_as_it_is_and_the_callers_own_values_stay():
+    program = """
+detail = {"count": 2, "names": ("a", "b"), "inner": {"ok": True, "none": None, "share": 0.5, "token": "s3cret"}}
+logs.logger("test").info("event", detail=detail)
+assert detail["inner"]["token"] == "s3cret"
+"""
+    (line,), _ = lines_of(program)
+    assert line["detail"] == {
+        "count": 2, "names": ["a", "b"], "inner": {"ok": True, "none": None, "share": 0.5, "token": "***"},
+    }  # fmt: skip
+
+
 def test_scenario_60_control_characters_stay_inside_one_line():
     text = "a\r\nb\x1b[31m\u2028c\x00"
     (line,), raw = lines_of(f"logs.logger('test').info('event', path={text!r})")
