@@ -6,24 +6,30 @@ from ext_authz.case import Case
 from ext_authz.gate import Gate
 from ext_authz.surface import unlisted_headers
 from rankgate import dialects
-from rankgate.decision import Allow, Deny
+from rankgate.decision import RECEIPT, Allow, Deny
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff
 from rankgate.masking import keyed_digest
 
-__all__ = ["RECEIPT", "allow", "denied_by_policy", "deny", "nothing_left"]
+__all__ = ["allow", "denied_by_policy", "deny", "nothing_left"]
 
-RECEIPT = "x-rankgate-decision-id"
 # Never forwarded, whatever a route lists.
 CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+# RFC 6750 section 3: a challenge has at least one parameter, and an error only where a credential was presented.
+CHALLENGE = 'Bearer realm="rankgate"'
+CHALLENGES = {
+    Reason.TOKEN_MISSING: CHALLENGE,
+    Reason.TOKEN_INVALID: f'{CHALLENGE}, error="invalid_token"',
+    Reason.AUTHORIZATION_AMBIGUOUS: f'{CHALLENGE}, error="invalid_request"',
+}
 
 
 def allow(case: Case, gate: Gate) -> Allow:
     """Return the answer that lets the call pass, with everything ext_proc must do to it."""
-    principal, request, route, dialect = case.principal, case.request, case.route, case.dialect
-    masks, ruling, lease = case.masks, case.ruling, case.lease
-    if not (principal and request and route and dialect and masks and ruling):
+    principal, reading, route, masks, ruling = case.principal, case.reading, case.route, case.masks, case.ruling
+    if not (principal and reading and route and masks and ruling):
         raise GateError(Reason.INTERNAL, "incomplete case")
+    request = reading.request
     handoff = Handoff(
         decision_id=case.decision_id,
         issuer=principal.issuer,
@@ -38,22 +44,25 @@ def allow(case: Case, gate: Gate) -> Allow:
         document_count=request.document_count,
         request_plan=masks.request.to_text(),
         response_plan=masks.response.to_text(),
-        drop_mode=dialect.drop_mode(route.drop_mode, request.top_n, request.document_count),
+        drop_mode=reading.dialect.drop_mode(route.drop_mode, request.top_n, request.document_count),
         kept=None if len(case.kept) == request.document_count else case.kept,
         top_n=request.top_n,
-        spans=tuple((o, f.start, f.end, f.type) for o, found in sorted(case.findings.items()) for f in found),
-        capture=ruling.capture or route.capture,
-        lease_fingerprint=lease.fingerprint if lease else "",
+        spans=tuple(
+            (ordinal, finding.start, finding.end, finding.types)
+            for ordinal, found in sorted(reading.findings.items())
+            for finding in found
+        ),
+        lease_fingerprint=case.lease.fingerprint if case.lease else "",
     )
     # Envoy removes after it sets: what is set must not be listed for removal. A caller's header of that name is
     # overwritten, so nothing of it gets through.
     set_headers = (*ruling.headers, ("accept-encoding", "identity"))
-    kept_names = {name for name, _ in set_headers} | ({lease.header} if lease else set())
+    kept_names = {name for name, _ in set_headers} | ({case.lease.header} if case.lease else set())
     unlisted = unlisted_headers(case.http, route, gate.detector, principal.tenant)
     return Allow(
         decision_id=case.decision_id,
         handoff=handoff,
-        lease=lease,
+        lease=case.lease,
         set_headers=set_headers,
         remove=tuple(sorted({*CREDENTIALS, *unlisted, *ruling.remove} - kept_names)),
         response_headers=(*ruling.response_headers, (RECEIPT, case.decision_id)),
@@ -67,39 +76,42 @@ def deny(case: Case, refusal: GateError, status: int | None = None) -> Deny:
     """Return the refusal in the error shape of the caller's own API, with its receipt."""
     case.detail = refusal.detail if refusal.detail != refusal.reason.value else ""
     status = status or refusal.reason.status
-    dialect = case.dialect or dialects.for_path(case.route.dialect if case.route else "auto", case.http.path)
+    configured = case.route.dialect if case.route else "auto"
+    dialect = case.reading.dialect if case.reading else dialects.for_path(configured, case.http.path)
     message = f"{refusal.public} (decision {case.decision_id})"
     headers, body = dialect.denial(status, message, case.decision_id)
     extra = [(RECEIPT, case.decision_id)]
-    if status == 401:
-        # RFC 6750 section 3.1: no error code where no credential was presented.
-        presented = refusal.reason is not Reason.TOKEN_MISSING
-        extra.append(("www-authenticate", 'Bearer error="invalid_token"' if presented else "Bearer"))
-    if status == 405 and case.route is not None:
+    if refusal.reason in CHALLENGES:
+        extra.append(("www-authenticate", CHALLENGES[refusal.reason]))
+    elif status == 401:
+        extra.append(("www-authenticate", CHALLENGE))
+    if refusal.reason is Reason.METHOD_NOT_ALLOWED and case.route is not None:
         extra.append(("allow", ", ".join(case.route.methods)))
     return Deny(case.decision_id, refusal.reason, status, (*headers, *extra), body)
 
 
 def denied_by_policy(case: Case) -> Deny:
-    """Return the policy's denial: its status, headers and body where it wrote them, else its first reason."""
+    """Return the policy's denial: its status and headers, its body as the message, else its first reason."""
     ruling = case.ruling
     if ruling is None:
         raise GateError(Reason.INTERNAL, "incomplete case")
-    public = ": ".join((Reason.POLICY_DENIED.public, *case.reasons[:1]))
+    public = ruling.body or ": ".join((Reason.POLICY_DENIED.public, *case.reasons[:1]))
     denial = deny(case, GateError(Reason.POLICY_DENIED, public=public), ruling.status)
-    headers, body = dict(denial.headers), denial.body
-    if ruling.body is not None:
-        headers["content-type"] = "text/plain; charset=utf-8"
-        body = ruling.body.encode()
-    merged = (*((name, value) for name, value in headers.items() if name not in dict(ruling.headers)), *ruling.headers)
-    return Deny(case.decision_id, denial.reason, denial.status, merged, body, dict(ruling.metadata))
+    own = {name for name, _ in ruling.headers}
+    headers = (*(pair for pair in denial.headers if pair[0] not in own), *ruling.headers)
+    return Deny(case.decision_id, denial.reason, denial.status, headers, denial.body, dict(ruling.metadata))
 
 
 def nothing_left(case: Case) -> Deny:
-    """Return the answer to a call all of whose documents were dropped; the reranker is not asked."""
-    if not (case.ruling and case.request and case.dialect and case.route) or case.ruling.on_empty == "deny":
+    """Return the answer to a call all of whose documents were dropped; the reranker is not asked.
+
+    With `on_empty: empty` it has status 200 and is the API's own empty answer: still no allow, and recorded so.
+    """
+    ruling, reading, route = case.ruling, case.reading, case.route
+    if not (ruling and reading and route) or ruling.on_empty == "deny":
         raise GateError(Reason.NO_DOCUMENTS_LEFT)
-    mode = case.dialect.drop_mode(case.route.drop_mode, case.request.top_n, case.request.document_count)
-    body = case.dialect.empty_answer(case.request, mode)
-    headers = (("content-type", "application/json"), (RECEIPT, case.decision_id))
-    return Deny(case.decision_id, Reason.NO_DOCUMENTS_LEFT, 200, headers, body)
+    request = reading.request
+    mode = reading.dialect.drop_mode(route.drop_mode, request.top_n, request.document_count)
+    body = reading.dialect.empty_answer(request, mode)
+    headers = (*ruling.response_headers, ("content-type", "application/json"), (RECEIPT, case.decision_id))
+    return Deny(case.decision_id, Reason.NO_DOCUMENTS_LEFT, 200, headers, body, dict(ruling.metadata))

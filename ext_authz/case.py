@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 from rankgate.credentials import Lease
 from rankgate.detect import Finding
@@ -15,17 +16,28 @@ from rankgate.policy import Ruling
 from rankgate.request import HttpRequest, RerankRequest
 from rankgate.settings import RouteSettings
 
-__all__ = ["Case", "Masks"]
+__all__ = ["Case", "Masks", "Reading"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A body as its dialect reads it, and what detection found in it, by text ordinal."""
+
+    json: JsonText
+    dialect: Dialect
+    request: RerankRequest
+    findings: Mapping[int, Sequence[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """What is masked in each direction: the plans, and the profile names they came from."""
+    """What is masked in each direction and captured: the plans, and the profile names they came from."""
 
     request: Plan
     response: Plan
     request_name: str
     response_name: str
+    capture: Literal["none", "masked"]
     relaxed: bool
 
 
@@ -36,12 +48,9 @@ class Case:
     http: HttpRequest
     decision_id: str
     now: float
-    route: RouteSettings | None
+    route: RouteSettings | None = None
     principal: Principal | None = None
-    dialect: Dialect | None = None
-    json: JsonText | None = None
-    request: RerankRequest | None = None
-    findings: Mapping[int, Sequence[Finding]] = field(default_factory=dict)
+    reading: Reading | None = None
     question_digest: str = ""
     ruling: Ruling | None = None
     reasons: tuple[str, ...] = ()
@@ -49,17 +58,21 @@ class Case:
     masks: Masks | None = None
     lease: Lease | None = None
     detail: str = ""
-    fault: str = ""
+
+    @property
+    def tenant(self) -> str:
+        """Return the verified tenant; empty where there is none."""
+        return self.principal.tenant if self.principal else ""
 
     @property
     def kept(self) -> tuple[int, ...]:
         """Return the positions of the documents that are not dropped."""
-        if self.request is None:
+        if self.reading is None:
             return ()
         dropped = set(self.ruling.drop) if self.ruling else set()
-        return tuple(position for position in range(self.request.document_count) if position not in dropped)
+        return tuple(position for position in range(self.reading.request.document_count) if position not in dropped)
 
     @property
     def total_chars(self) -> int:
         """Return the characters of every text of the call."""
-        return sum(len(text.value) for text in self.request.texts) if self.request else 0
+        return sum(len(text.value) for text in self.reading.request.texts) if self.reading else 0

@@ -17,11 +17,12 @@ Nothing is allowed before its record is durable; whatever goes wrong on the way 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from ext_authz.answers import allow, denied_by_policy, deny, nothing_left
-from ext_authz.case import Case, Masks
+from ext_authz.case import Case, Masks, Reading
 from ext_authz.gate import Gate
 from ext_authz.record import decision_event
 from ext_authz.surface import admit
@@ -34,114 +35,165 @@ from rankgate.identity import Principal
 from rankgate.masking import Plan, is_tighter_or_equal, keyed_digest, tighten
 from rankgate.policy import Ruling, build_question, encode_question, parse_ruling
 from rankgate.request import HttpRequest
-from rankgate.rewrite import detect_request, unmaskable
+from rankgate.rewrite import detect_request, mask_request, unmaskable
 from rankgate.settings import RouteSettings
 
 __all__ = ["check"]
 
-# Longer bodies are parsed and searched in a thread, so that none delays a small one.
-INLINE_BYTES = 65_536
-# Of Envoy's time for a Check; the rest is for the record and the answer.
+# Of Envoy's time for a Check, what deciding may take; the rest is for the record and the answer.
 DEADLINE_SHARE = 0.8
+# Every step that asks somebody else; the policy engine keeps its own, shorter time.
+STEP_S = 0.5
 # No replacement is longer than what it replaces plus this many bytes.
 GROWTH_BYTES = 64
 
+Answer = TypeVar("Answer")
+Got = TypeVar("Got")
 
-async def check(http: HttpRequest, gate: Gate, decision_id: str) -> Decision:
-    """Decide one call, record it, and return what it is answered. Never raises."""
-    case = Case(http=http, decision_id=decision_id, now=gate.clock(), route=gate.settings.route(http.route))
-    decision: Decision
+
+async def check(
+    http: HttpRequest | None, gate: Gate, decision_id: str, render: Callable[[Decision], Answer]
+) -> tuple[Decision, Answer]:
+    """Decide one call, record it, and return the decision with what `render` makes of it. Never raises.
+
+    `http` is None where what Envoy sent could not be read. `render` runs before the record, so that what is recorded
+    is what is answered.
+    """
+    case = Case(http=http or HttpRequest.unreadable(), decision_id=decision_id, now=gate.clock())
+    seconds = gate.settings.limits.check_timeout_s
     try:
-        async with asyncio.timeout(gate.settings.limits.check_timeout_s * DEADLINE_SHARE):
-            decision = await _decide(case, gate)
+        async with asyncio.timeout(seconds * DEADLINE_SHARE):
+            decision = await _decide(http, case, gate)
+        answer = render(decision)
     except GateError as refusal:
         decision = deny(case, refusal)
+        answer = render(decision)
     except TimeoutError:
         decision = deny(case, GateError(Reason.DEADLINE_EXCEEDED))
+        answer = render(decision)
     except Exception as error:  # noqa: BLE001 - an unknown fault is a denial, and its text goes nowhere
         decision = deny(case, GateError(Reason.INTERNAL, type(error).__name__))
+        answer = render(decision)
     # 9 record: permit and record are one act
     try:
-        await gate.audit.append(decision_event(case, decision, gate, gate.clock()))
+        async with asyncio.timeout(max(seconds - (gate.clock() - case.now), seconds * (1 - DEADLINE_SHARE))):
+            event = await gate.work.run(
+                len(case.http.body), case.tenant, lambda: decision_event(case, decision, gate, gate.clock())
+            )
+            await gate.audit.append(event)
     except Exception as error:  # noqa: BLE001 - what cannot be recorded does not pass
         decision = deny(case, GateError(Reason.AUDIT_UNAVAILABLE, type(error).__name__))
+        answer = render(decision)
     # 10 answer
-    return decision
+    return decision, answer
 
 
-async def _decide(case: Case, gate: Gate) -> Decision:
-    http, route, settings = case.http, case.route, gate.settings
+async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
+    if http is None:
+        raise GateError(Reason.INTERNAL, "unreadable")
+    settings = gate.settings
+    case.route = route = settings.route(http.route)
     # 1 identity
     token = bearer(http.values("authorization"))
-    case.principal = principal = await gate.verifier.verify(token, route.audiences if route else (), case.now)
+    verifying = gate.identities.verify(token, route.audiences if route else (), case.now)
+    case.principal = principal = await _soon(verifying, Reason.KEYS_UNAVAILABLE)
     # 2 surface
     if route is None:
         raise GateError(Reason.PATH_UNKNOWN)
     admit(http, route, settings.limits, gate.detector, principal.tenant)
     # 3 dialect, 4 detect
-    if len(http.body) > INLINE_BYTES:
-        await asyncio.to_thread(_read, case, route, principal, gate)
-    else:
-        _read(case, route, principal, gate)
+    in_time = gate.deadline(settings.limits.check_timeout_s * DEADLINE_SHARE)
+    case.reading = reading = await gate.work.run(
+        len(http.body), principal.tenant, lambda: _read(http, route, principal, gate, in_time)
+    )
     # 5 policy
-    ruling = await _ask(case, route, principal, gate)
-    case.masks = _masks(route, ruling, gate.plans)
+    question, case.question_digest = await gate.work.run(
+        len(http.body), principal.tenant, lambda: _question(case, reading, route, principal, gate)
+    )
+    answer = await gate.policy.decide(question)
+    case.policy_revision = gate.policy.revision
+    case.ruling = ruling = _ruling(case, answer, reading, principal, gate)
+    case.masks = masks = _masks(route, ruling, gate.plans)
     if not ruling.allowed:
         return denied_by_policy(case)
-    _limit(case, ruling, settings.limits.masked_body_bytes)
+    await gate.work.run(len(http.body), principal.tenant, lambda: _bounds(case, reading, ruling, masks, gate))
     # 6 approval
     if ruling.approval is not None:
         raise GateError(Reason.APPROVAL_UNAVAILABLE)
     if not case.kept:
         return nothing_left(case)
     # 7 ready?
-    if not await gate.processor.ready():
+    if not await _soon(gate.processor.ready(), Reason.PROCESSOR_UNAVAILABLE):
         raise GateError(Reason.PROCESSOR_UNAVAILABLE)
     # 8 lease
     grant = Grant(case.decision_id, principal.subject, principal.tenant, route.name, ruling.credential)
-    case.lease = await gate.credentials.lease(grant)
+    case.lease = await _soon(gate.credentials.lease(grant), Reason.CREDENTIAL_UNAVAILABLE)
     return allow(case, gate)
 
 
-def _read(case: Case, route: RouteSettings, principal: Principal, gate: Gate) -> None:
-    """Steps 3 and 4. Runs in a thread for long bodies, so it touches nothing but its case."""
-    case.json = jsontext.parse(case.http.body)
-    case.dialect = dialects.choose(route.dialect, case.http.path, case.json)
-    case.request = case.dialect.read(case.json)
+async def _soon(step: Awaitable[Got], late: Reason) -> Got:
+    """Return what `step` gives; raise GateError(`late`) where it takes too long. Late never means yes."""
+    try:
+        async with asyncio.timeout(STEP_S):
+            return await step
+    except TimeoutError:
+        raise GateError(late, "late") from None
+
+
+def _read(
+    http: HttpRequest, route: RouteSettings, principal: Principal, gate: Gate, in_time: Callable[[], None]
+) -> Reading:
+    """Steps 3 and 4."""
+    json = jsontext.parse(http.body)
+    dialect = dialects.choose(route.dialect, http.path, json)
+    request = dialect.read(json)
     most = gate.settings.limits.documents
-    if case.request.document_count > most:
+    if request.document_count > most:
         raise GateError(Reason.TOO_MANY_DOCUMENTS, public=f"at most {most} documents are accepted")
-    if word := unmaskable(case.json, gate.detector, gate.plans[route.profile].operators):
-        raise GateError(Reason.SENSITIVE_STRUCTURE, word)
-    case.findings = detect_request(case.request, gate.detector, principal.tenant)
+    return Reading(json, dialect, request, detect_request(request, gate.detector, principal.tenant, in_time))
 
 
-async def _ask(case: Case, route: RouteSettings, principal: Principal, gate: Gate) -> Ruling:
-    """Step 5: put the question and read the ruling. The policy's texts may quote the call, so they are masked."""
+def _question(
+    case: Case, reading: Reading, route: RouteSettings, principal: Principal, gate: Gate
+) -> tuple[dict[str, Any], str]:
+    """Return the question of step 5 and its keyed digest."""
     question = build_question(
         case.http,
         principal,
-        case.request,
-        case.findings,
+        reading.request,
+        reading.findings,
         upstream=gate.settings.upstream.host,
         now=case.now,
         opt_ins=route.policy_inputs,
     )
-    case.question_digest = keyed_digest(gate.keys.digest(principal.tenant), encode_question(question).encode())
-    answer = await gate.policy.decide(question)
-    case.policy_revision = gate.policy.revision
-    count = case.request.document_count if case.request else 0
-    ruling = parse_ruling(answer, document_count=count, credential_header=gate.settings.credentials.header)
-    masker = gate.masker(principal.tenant, gate.all_types)
-    case.reasons = tuple(masker.mask(text, gate.detector.detect(text)) for text in ruling.reasons)
-    if ruling.body is not None:
-        ruling = replace(ruling, body=masker.mask(ruling.body, gate.detector.detect(ruling.body)))
-    case.ruling = ruling
-    return ruling
+    return question, keyed_digest(gate.keys.digest(principal.tenant), encode_question(question).encode())
+
+
+def _ruling(case: Case, answer: Any, reading: Reading, principal: Principal, gate: Gate) -> Ruling:
+    """Read the answer of step 5. A policy's texts may quote the call: its words are masked, its values refused."""
+    ruling = parse_ruling(
+        answer,
+        document_count=reading.request.document_count,
+        credential_header=gate.settings.credentials.header,
+    )
+    values = [value for _, value in (*ruling.headers, *ruling.response_headers, *ruling.query_set)]
+    if not gate.is_clean([*values, *_strings(ruling.metadata)], principal.tenant):
+        raise GateError(Reason.POLICY_INVALID, "a value holds sensitive data")
+    case.reasons = tuple(gate.clean(text, principal.tenant) for text in ruling.reasons)
+    body = None if ruling.body is None else gate.clean(ruling.body, principal.tenant)
+    return replace(ruling, reasons=case.reasons, body=body)
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [*value, *(text for item in value.values() for text in _strings(item))]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def _masks(route: RouteSettings, ruling: Ruling, plans: Mapping[str, Plan]) -> Masks:
-    """Return what is masked: the route's profile, and what the ruling adds to it, or relaxes where it may."""
+    """Return what is masked and captured: the route's, what the ruling adds, and what it relaxes where it may."""
     base = plans[route.profile]
 
     def choose(name: str | None) -> tuple[Plan, str]:
@@ -152,17 +204,28 @@ def _masks(route: RouteSettings, ruling: Ruling, plans: Mapping[str, Plan]) -> M
         return (plans[name], name) if route.may_relax else (tighten(base, plans[name]), f"{route.profile}+{name}")
 
     (request, request_name), (response, response_name) = choose(ruling.mask_request), choose(ruling.mask_response)
-    relaxed = not (is_tighter_or_equal(request, base) and is_tighter_or_equal(response, base))
-    return Masks(request, response, request_name, response_name, relaxed)
+    # Another capture than the route's keeps less evidence or stores more text: neither is tighter.
+    capture = ruling.capture if ruling.capture and route.may_relax else route.capture
+    relaxed = (
+        capture != route.capture or not is_tighter_or_equal(request, base) or not is_tighter_or_equal(response, base)
+    )
+    return Masks(request, response, request_name, response_name, capture, relaxed)
 
 
-def _limit(case: Case, ruling: Ruling, masked_body_bytes: int) -> None:
-    """Keep the ruling's limits, and refuse before any lease what could outgrow the reranker's limit by masking."""
-    limits, request = ruling.limits, case.request
-    if request and limits.documents is not None and request.document_count > limits.documents:
+def _bounds(case: Case, reading: Reading, ruling: Ruling, masks: Masks, gate: Gate) -> None:
+    """Keep the ruling's limits, and refuse before any lease what masking cannot cover or would make too large."""
+    limits, request = ruling.limits, reading.request
+    if limits.documents is not None and request.document_count > limits.documents:
         raise GateError(Reason.TOO_MANY_DOCUMENTS, public=f"at most {limits.documents} documents for this caller")
     if limits.total_chars is not None and case.total_chars > limits.total_chars:
         raise GateError(Reason.BODY_TOO_LARGE, public=f"at most {limits.total_chars} characters for this caller")
-    findings = sum(len(found) for found in case.findings.values())
-    if len(case.http.body) + GROWTH_BYTES * findings > masked_body_bytes:
-        raise GateError(Reason.BODY_TOO_LARGE, "masked")
+    if word := unmaskable(reading.json, gate.detector, masks.request.operators):
+        raise GateError(Reason.SENSITIVE_STRUCTURE, word)
+    most = gate.settings.limits.masked_body_bytes
+    findings = sum(len(found) for found in reading.findings.values())
+    # Re-encoding and escaped look-alikes at most double a body; only near the limit is it worth masking to know.
+    if 2 * len(case.http.body) + GROWTH_BYTES * findings > most:
+        masker = gate.masker(case.tenant, masks.request)
+        sent = mask_request(reading.json, request, reading.dialect, case.kept, reading.findings, masker, masker)
+        if len(sent.body) > most:
+            raise GateError(Reason.BODY_TOO_LARGE, "masked")

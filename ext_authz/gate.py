@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rankgate.audit import AuditLog
 from rankgate.credentials import Broker
@@ -14,10 +14,12 @@ from rankgate.masking import Keys, Masker, Plan
 from rankgate.policy import PolicyEngine
 from rankgate.settings import Settings
 
-__all__ = ["Gate", "Processor", "Verifier"]
+__all__ = ["Gate", "Identities", "LongWork", "Processor"]
+
+Result = TypeVar("Result")
 
 
-class Verifier(Protocol):
+class Identities(Protocol):
     """Verifies a token for a route's audiences at a time in seconds; raises GateError."""
 
     async def verify(self, token: str, audiences: tuple[str, ...], now: float) -> Principal:
@@ -33,22 +35,44 @@ class Processor(Protocol):
         ...
 
 
+class LongWork(Protocol):
+    """Where work on a body of `size` bytes is done, so that no big body delays a small one; raises GateError(BUSY)."""
+
+    async def run(self, size: int, tenant: str, work: Callable[[], Result]) -> Result:
+        """Return what `work` returns."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a decision is made with; the same for every call of a process. `plans` are by profile name."""
+    """What a decision is made with; the same for every call of a process.
+
+    `plans` are by profile name. `clock` gives seconds since 1970; `deadline` makes a check that raises
+    GateError(DEADLINE_EXCEEDED) once its seconds are over.
+    """
 
     settings: Settings
     keys: Keys
     plans: Mapping[str, Plan]
     all_types: Plan
     detector: Detector
-    verifier: Verifier
+    identities: Identities
     policy: PolicyEngine
     processor: Processor
     credentials: Broker
     audit: AuditLog
+    work: LongWork
     clock: Callable[[], float]
+    deadline: Callable[[float], Callable[[], None]]
 
     def masker(self, tenant: str, plan: Plan) -> Masker:
         """Return what masks a tenant's texts by `plan`."""
         return Masker(self.keys, tenant, plan, phone_regions=self.settings.masking.phone_regions)
+
+    def clean(self, text: str, tenant: str) -> str:
+        """Return a text that somebody else wrote, with every type masked, fit for a record or an answer."""
+        return self.masker(tenant, self.all_types).mask(text, self.detector.detect(text, cache=tenant))
+
+    def is_clean(self, texts: list[str], tenant: str) -> bool:
+        """Tell whether none of `texts` holds sensitive data."""
+        return not any(self.detector.detect(text, cache=tenant) for text in texts)

@@ -1,4 +1,7 @@
-"""What is written down about a call: from its case and decision to the audit event."""
+"""What is written down about a call: from its case and decision to the audit event.
+
+Whatever a caller can write is masked with every type before it enters, whether or not the call was understood.
+"""
 
 from __future__ import annotations
 
@@ -10,90 +13,102 @@ from ext_authz.gate import Gate
 from rankgate.audit import Call, Caller, Capture, DecisionEvent, Plan, capture_texts
 from rankgate.decision import Allow, Decision
 from rankgate.errors import Reason
-from rankgate.masking import keyed_digest
+from rankgate.headers import traceparent
+from rankgate.masking import keyed_digest, tighten
 from rankgate.request import Role
 
 __all__ = ["decision_event"]
 
+METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+# Of a path that no route names.
+PATH_CHARS = 256
+
 
 def decision_event(case: Case, decision: Decision, gate: Gate, finished: float) -> DecisionEvent:
     """Return the event for a decision made between `case.now` and `finished`, both in seconds."""
-    principal, request, ruling, masks, http = case.principal, case.request, case.ruling, case.masks, case.http
-    tenant = principal.tenant if principal else ""
-    capture_mode = (ruling.capture if ruling else None) or (case.route.capture if case.route else "none")
+    principal, ruling, masks, reading = case.principal, case.ruling, case.masks, case.reading
+    findings = reading.findings if reading else {}
+    asked = case.route is not None and bool(case.question_digest)
     return DecisionEvent(
         decision_id=case.decision_id,
         time=int(case.now * 1000),
         allowed=isinstance(decision, Allow),
         reason=Reason.ALLOWED if isinstance(decision, Allow) else decision.reason,
-        detail=case.detail,
         caller=Caller(principal.issuer, principal.subject, principal.tenant, principal.groups) if principal else None,
-        call=Call(
-            request_id=_header(case, "x-request-id"),
-            route=case.route.name if case.route else "",
-            method=http.method,
-            path=_path(case, tenant, gate),
-            source_address=http.source_address,
-            dialect=request.dialect if request else "",
-            operation=request.operation if request else "",
-            model=request.model if request else None,
-            document_count=request.document_count if request else None,
-            total_chars=case.total_chars if request else None,
-            body_bytes=len(http.body),
-            body_digest=keyed_digest(gate.keys.digest(tenant), http.body),
-        ),
+        call=_call(case, gate),
         status=None if isinstance(decision, Allow) else decision.status,
         policy_reasons=case.reasons,
         risk=ruling.risk if ruling else None,
         policy_revision=case.policy_revision,
-        policy_inputs=case.route.policy_inputs if case.route and ruling else (),
+        policy_inputs=case.route.policy_inputs if case.route and asked else (),
         detector_revision=gate.detector.revision,
         plan=Plan(
             mask_request=masks.request_name,
             mask_response=masks.response_name,
             dropped=ruling.drop,
             kept=len(case.kept),
-            capture=capture_mode,
+            capture=masks.capture,
             relaxed=masks.relaxed,
         )
         if masks and ruling
         else None,
-        findings=dict(Counter(finding.type for found in case.findings.values() for finding in found)),
+        findings=dict(Counter(kind for found in findings.values() for finding in found for kind in finding.types)),
         lease=case.lease.fingerprint if case.lease else "",
-        capture=_capture(case, capture_mode, gate),
+        capture=_capture(case, gate),
         question_digest=case.question_digest,
         duration_us=max(0, int((finished - case.now) * 1_000_000)),
-        trace=_header(case, "traceparent"),
+        trace=traceparent(case.http.values("traceparent")),
+        detail=case.detail,
     )
 
 
-def _capture(case: Case, mode: str, gate: Gate) -> Capture | None:
-    """Return the query and the documents as the reranker receives them; nothing before masking is known."""
-    if mode != "masked" or not (case.request and case.masks and case.principal):
+def _call(case: Case, gate: Gate) -> Call:
+    http, tenant = case.http, case.tenant
+    request = case.reading.request if case.reading else None
+    return Call(
+        # Envoy's own: a caller's x-request-id does not survive.
+        request_id=next(iter(http.values("x-request-id")), b"").decode("ascii", "replace"),
+        route=case.route.name if case.route else "",
+        method=http.method if http.method in METHODS else "other",
+        path=http.path if case.route else _strange_path(case, gate),
+        source_address=http.source_address,
+        dialect=request.dialect if request else "",
+        operation=request.operation if request else "",
+        model=gate.clean(request.model, tenant) if request and request.model is not None else None,
+        document_count=request.document_count if request else None,
+        total_chars=case.total_chars if request else None,
+        body_bytes=len(http.body),
+        body_digest=keyed_digest(gate.keys.digest(tenant), http.body),
+    )
+
+
+def _strange_path(case: Case, gate: Gate) -> str:
+    """Return the beginning of a path that no route names, masked; nothing of it for callers that nobody knows."""
+    return gate.clean(case.http.path[:PATH_CHARS], case.tenant) if case.principal else ""
+
+
+def _capture(case: Case, gate: Gate) -> Capture | None:
+    """Return the query and the documents as the reranker receives them; nothing before masking is known.
+
+    A plan that masks less than the route's profile governs what is sent, not what is stored.
+    """
+    masks, reading, route = case.masks, case.reading, case.route
+    if not (masks and reading and route) or masks.capture != "masked":
         return None
-    masker = gate.masker(case.principal.tenant, case.masks.request)
+    plan = tighten(masks.request, gate.plans[route.profile]) if masks.relaxed else masks.request
+    masker = gate.masker(case.tenant, plan)
     kept = set(case.kept)
-    query, instruction = case.request.query, None
+    query, instruction = reading.request.query, None
     documents: list[tuple[int, str]] = []
-    for text in case.request.texts:
-        masked = masker.mask(text.value, case.findings.get(text.ordinal, ()))
+    for text in reading.request.texts:
+        if text.role is Role.OTHER or (text.role is Role.DOCUMENT and text.position not in kept):
+            continue
+        masked = masker.mask(text.value, reading.findings.get(text.ordinal, ()))
         if text.role is Role.QUERY:
             query = masked
         elif text.role is Role.INSTRUCTION:
             instruction = masked
-        elif text.position is not None and text.position in kept:
+        elif text.position is not None:
             documents.append((text.position, masked))
-    digest = partial(keyed_digest, gate.keys.digest(case.principal.tenant))
-    return capture_texts(mode, query, instruction, documents, gate.settings.audit.event_bytes, digest)
-
-
-def _path(case: Case, tenant: str, gate: Gate) -> str:
-    """Return the path asked for; one that no route names is the caller's own text, and masked as such."""
-    if case.route is not None:
-        return case.http.path
-    return gate.masker(tenant, gate.all_types).mask(case.http.path, gate.detector.detect(case.http.path, cache=tenant))
-
-
-def _header(case: Case, name: str) -> str:
-    value = next(iter(case.http.values(name)), b"")
-    return value.decode("ascii", "replace")
+    digest = partial(keyed_digest, gate.keys.digest(case.tenant))
+    return capture_texts(masks.capture, query, instruction, documents, gate.settings.audit.event_bytes, digest)

@@ -17,12 +17,13 @@ from rankgate.clients.credentials import broker_for
 from rankgate.clients.engines import engine_for
 from rankgate.clients.identity import Verifier
 from rankgate.clients.masking import read_keys
+from rankgate.clients.offload import Offload, deadline
 from rankgate.clients.processor import ProcessorProbe
 from rankgate.clients.recording import Recording
 from rankgate.clients.serving import Slot
 from rankgate.decision import Decision, Deny
 from rankgate.detect import Detector
-from rankgate.errors import GateError, Reason
+from rankgate.errors import GateError
 from rankgate.masking import Plan
 from rankgate.settings import Settings
 
@@ -36,13 +37,16 @@ class Authorization:
 
     service = wire.SERVICE
 
-    def __init__(self, gate: Gate, recording: Recording, verifier: Verifier, probe: ProcessorProbe) -> None:
+    def __init__(
+        self, gate: Gate, recording: Recording, verifier: Verifier, probe: ProcessorProbe, work: Offload
+    ) -> None:
         self._gate = gate
         self._recording = recording
         self._verifier = verifier
         self._probe = probe
+        self._work = work
         self._log = logs.logger("ext_authz")
-        self._running: set[asyncio.Task[Decision]] = set()
+        self._running: set[asyncio.Task[tuple[Decision, bytes]]] = set()
 
     def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         """Return the handler of Check; it takes and returns serialised messages."""
@@ -62,22 +66,24 @@ class Authorization:
         await self._verifier.stop()
         await self._gate.policy.stop()
         await self._probe.stop()
+        self._work.close()
         await self._recording.close()
 
-    async def _check(self, data: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    async def _check(self, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         decision_id = new_decision_id(self._gate.clock())
         try:
             http = wire.request_of(wire.parse(data))
-            # A caller that leaves does not undo what was decided: the record is written either way.
-            task = asyncio.create_task(check(http, self._gate, decision_id))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-            decision = await asyncio.shield(task)
-            answer = wire.answer_of(decision).SerializeToString()
-        except Exception as error:  # noqa: BLE001 - a denial, whatever it was; its text may quote the request
+        except Exception:  # noqa: BLE001 - decided and recorded like every other call: as a denial
+            http = None
+        # A caller that leaves does not undo what was decided: the record is written either way.
+        task = asyncio.create_task(check(http, self._gate, decision_id, wire.rendered))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            decision, answer = await asyncio.shield(task)
+        except Exception as error:  # noqa: BLE001 - its text would end up in Envoy's access log
             self._log.error("check_failed", decision_id=decision_id, error=type(error).__name__)
-            denial = Deny(decision_id, Reason.INTERNAL, 503, (("content-type", "application/json"),), b"{}")
-            return wire.answer_of(denial).SerializeToString()
+            await context.abort(grpc.StatusCode.INTERNAL, "internal")
         if isinstance(decision, Deny) and decision.status >= 500:
             self._log.warning("refused", decision_id=decision_id, reason=decision.reason.value)
         return answer
@@ -102,6 +108,7 @@ async def build(settings: Settings, slot: Slot) -> Authorization:
     )
     verifier = Verifier(settings.issuers)
     probe = ProcessorProbe(settings.sockets.directory)
+    work = Offload()
     recording = await Recording.open(settings, slot, keys)
     gate = Gate(
         settings=settings,
@@ -109,14 +116,16 @@ async def build(settings: Settings, slot: Slot) -> Authorization:
         plans=plans,
         all_types=Plan.of(settings.masking.everything),
         detector=detector,
-        verifier=verifier,
+        identities=verifier,
         policy=engine_for(settings.policy, changed=recording.policy_changed),
         processor=probe,
         credentials=broker_for(settings.credentials, keys.lease()),
         audit=recording,
+        work=work,
         clock=time.time,
+        deadline=deadline,
     )
-    return Authorization(gate, recording, verifier, probe)
+    return Authorization(gate, recording, verifier, probe, work)
 
 
 def new_decision_id(now: float) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from urllib.parse import parse_qsl
 
 from rankgate.detect import Detector
 from rankgate.errors import GateError, Reason
+from rankgate.headers import is_json_type, traceparent
 from rankgate.request import HttpRequest
 from rankgate.settings import LimitSettings, RouteSettings
 
@@ -19,8 +19,6 @@ UNTOUCHED = frozenset({"host", "content-length", "transfer-encoding", "content-t
 UNREAD = frozenset({"x-request-id", "content-length", "content-type", "traceparent"})
 # RFC 9110 section 7.6.1: names listed in Connection are for the next hop only. Ours must not be nameable there.
 CONNECTION = frozenset({b"", b"close", b"keep-alive"})
-TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-CONTENT_TYPE = re.compile(rb'application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?', re.IGNORECASE)
 
 
 def admit(http: HttpRequest, route: RouteSettings, limits: LimitSettings, detector: Detector, tenant: str) -> None:
@@ -40,8 +38,7 @@ def admit(http: HttpRequest, route: RouteSettings, limits: LimitSettings, detect
         raise GateError(Reason.BODY_TOO_LARGE, "partial")
     if any(value.strip().lower() != b"identity" for value in http.values("content-encoding")):
         raise GateError(Reason.CONTENT_ENCODING_UNSUPPORTED)
-    types = http.values("content-type")
-    if len(types) != 1 or not CONTENT_TYPE.fullmatch(types[0]):
+    if not is_json_type(http.values("content-type")):
         raise GateError(Reason.CONTENT_TYPE_UNSUPPORTED)
     if len(http.body) > limits.body_bytes:
         raise GateError(Reason.BODY_TOO_LARGE)
@@ -55,7 +52,7 @@ def unlisted_headers(http: HttpRequest, route: RouteSettings, detector: Detector
     for name, value in http.headers:
         if name.startswith(":") or name in UNTOUCHED:
             continue
-        unfit = (name == "traceparent" and not TRACEPARENT.fullmatch(value)) or (
+        unfit = (name == "traceparent" and not traceparent([value])) or (
             name not in UNREAD and bool(detector.detect(value.decode("latin-1"), cache=tenant))
         )
         if name not in listed or unfit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, assert_never
 
 from rankgate.decision import Allow, Decision, Deny
 from rankgate.handoff import KEY, to_metadata
@@ -11,7 +11,7 @@ from rankgate.pb import common_pb2 as common
 from rankgate.pb import ext_authz_pb2 as pb
 from rankgate.request import HttpRequest
 
-__all__ = ["CHECK", "SERVICE", "answer_of", "parse", "request_of"]
+__all__ = ["CHECK", "SERVICE", "answer_of", "parse", "rendered", "request_of"]
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 CHECK = "Check"
@@ -53,10 +53,11 @@ def request_of(message: pb.CheckRequest) -> HttpRequest:
 def answer_of(decision: Decision) -> pb.CheckResponse:
     """Return the message for a decision. The only place where a CheckResponse is built.
 
-    Both branches set `status.code`: a message without one would let the request pass.
+    It is a denial before it is anything: a message without `status.code` would let the request pass.
     """
     response = pb.CheckResponse()
-    metadata: dict[str, Any] = dict(decision.metadata)
+    response.status.code = _PERMISSION_DENIED
+    metadata: dict[str, Any]
     match decision:
         case Allow():
             # Only `append` counts for request headers; left unset it overwrites, also what the caller sent.
@@ -71,17 +72,25 @@ def answer_of(decision: Decision) -> pb.CheckResponse:
                 common.QueryParameter(key=key, value=value) for key, value in decision.query_set
             )
             ok.query_parameters_to_remove.extend(decision.query_remove)
-            metadata[KEY] = to_metadata(decision.handoff)
+            metadata = {**decision.metadata, KEY: to_metadata(decision.handoff)}
         case Deny():
-            response.status.code = _UNAUTHENTICATED if decision.status == 401 else _PERMISSION_DENIED
+            if decision.status == 401:
+                response.status.code = _UNAUTHENTICATED
             denied = response.denied_response
             denied.status.code = decision.status
             denied.headers.extend(_options(decision.headers))
             denied.body = decision.body.decode()
             # A handoff without its mandatory fields: enough for the access log, refused by ext_proc.
-            metadata[KEY] = {"decision_id": decision.decision_id}
+            metadata = {**decision.metadata, KEY: {"decision_id": decision.decision_id}}
+        case _:
+            assert_never(decision)
     response.dynamic_metadata.update(metadata)
     return response
+
+
+def rendered(decision: Decision) -> bytes:
+    """Return the serialised message for a decision."""
+    return answer_of(decision).SerializeToString()
 
 
 def _options(headers: Iterable[tuple[str, str]]) -> Iterable[common.HeaderValueOption]:
@@ -93,7 +102,12 @@ def _options(headers: Iterable[tuple[str, str]]) -> Iterable[common.HeaderValueO
 
 def _address(address: common.Address) -> str:
     if address.HasField("socket_address"):
-        return f"{address.socket_address.address}:{address.socket_address.port_value}"
+        socket = address.socket_address
+        return (
+            f"[{socket.address}]:{socket.port_value}"
+            if ":" in socket.address
+            else f"{socket.address}:{socket.port_value}"
+        )
     return address.pipe.path
 
 
@@ -107,7 +121,7 @@ def _attributes(context: pb.AttributeContext) -> dict[str, object]:
             shown["address"] = {"socketAddress": {"address": socket.address, "portValue": socket.port_value}}
         elif peer.address.HasField("pipe"):
             shown["address"] = {"pipe": {"path": peer.address.pipe.path}}
-        shown |= {key: value for key in ("service", "principal") if (value := getattr(peer, key))}
+        shown |= {key: value for key in ("service", "principal", "certificate") if (value := getattr(peer, key))}
         if peer.labels:
             shown["labels"] = dict(peer.labels)
         if shown:

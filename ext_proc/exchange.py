@@ -33,17 +33,27 @@ from ext_proc.conversation import (
 from rankgate import dialects, jsontext
 from rankgate.audit import Outcome
 from rankgate.credentials import contains
+from rankgate.decision import RECEIPT
 from rankgate.detect import Detector
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff, from_metadata
+from rankgate.headers import is_json_type, traceparent
 from rankgate.masking import Keys, Masker, Plan, keyed_digest
-from rankgate.rewrite import Sent, detect_request, findings_of, mask_answer, mask_error, mask_request
+from rankgate.rewrite import (
+    Inspector,
+    Sent,
+    detect_request,
+    findings_of,
+    mask_answer,
+    mask_error,
+    mask_request,
+)
 from rankgate.settings import RouteSettings
 
 __all__ = ["Exchange", "State", "Summary", "Tools"]
 
+# Names of the message's own framing, never a header of the route's list.
 FRAMING = frozenset({"content-length", "content-type", "transfer-encoding"})
-UNREAD = FRAMING | {"date", "x-rankgate-decision-id"}
 
 
 class State(Enum):
@@ -64,6 +74,8 @@ class Summary:
 
     outcome: Outcome = Outcome.ABORTED
     reason: Reason | None = None
+    detail: str = ""
+    trace: str = ""
     status: int = 0
     upstream_status: int = 0
     forwarded_digest: str = ""
@@ -76,20 +88,29 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What an exchange works with; the same for every call of a process."""
+    """What an exchange works with; the same for every call of a process.
+
+    `hidden` names the headers that Envoy keeps out of this stream, and that so must be removed without being seen.
+    `deadline` makes a check that raises GateError(DEADLINE_EXCEEDED) once a step has taken too long.
+    """
 
     detector: Detector
     keys: Keys
     all_types: Plan
     routes: Mapping[str, RouteSettings]
     max_masked_bytes: int
-    # What Envoy's forward_rules keep out of this stream, and so must be removed without being seen.
+    max_response_bytes: int
     hidden: tuple[str, ...]
     phone_regions: tuple[str, ...] = ()
+    deadline: Callable[[], Callable[[], None]] = lambda: lambda: None
 
     def masker(self, tenant: str, plan: Plan) -> Masker:
         """Return what masks a tenant's texts by `plan`."""
         return Masker(self.keys, tenant, plan, phone_regions=self.phone_regions)
+
+    def inspector(self, handoff: Handoff) -> Inspector:
+        """Return what a call's answer is inspected with, for as long as a step may take."""
+        return Inspector(self.detector, handoff.tenant, self.keys.lease(), handoff.lease_fingerprint, self.deadline())
 
 
 class Exchange:
@@ -117,9 +138,23 @@ class Exchange:
         try:
             return row(self, event)
         except GateError as refusal:
-            return self._refuse(refusal)
+            return self.refuse(refusal)
         except Exception:  # noqa: BLE001 - whatever it was, nothing may pass and nobody may read its text
             return self._fail("internal")
+
+    def refuse(self, refusal: GateError) -> Action:
+        """Return the refusal of the call in its own dialect; an abort where its dialect is not known."""
+        self._state = State.FAILED
+        reason, handoff = refusal.reason, self.handoff
+        self.summary.outcome, self.summary.reason = Outcome.REFUSED, reason
+        self.summary.detail = refusal.detail if refusal.detail != reason.value else ""
+        self.summary.status = reason.status
+        if handoff is None:
+            return Abort(reason.value)
+        name = handoff.dialect if handoff.dialect in dialects.NAMES else "generic"
+        message = f"{refusal.public} (decision {handoff.decision_id})"
+        headers, body = dialects.by_name(name).denial(reason.status, message, handoff.decision_id)
+        return Refuse(reason.status, (*headers, (RECEIPT, handoff.decision_id)), body, f"rankgate_{reason.value}")
 
     def end(self) -> Summary | None:
         """Return the summary for a completion event; None for a call that never carried a handoff."""
@@ -133,13 +168,13 @@ class Exchange:
         self.handoff = from_metadata(event.handoff)
         if event.end or self.handoff.route not in self._tools.routes:
             raise GateError(Reason.HANDOFF_MISMATCH, "no body")
+        self.summary.trace = traceparent([value for name, value in event.headers if name == "traceparent"])
         self._head = event
         self._state = State.HEAD
         return Pass()
 
     def _request_body(self, event: RequestBody) -> Action:
-        handoff = self._handoff
-        tools = self._tools
+        handoff, tools, head = self._handed(), self._tools, self._head
         digest_key = tools.keys.digest(handoff.tenant)
         # The policy saw these bytes and no others.
         if len(event.body) != handoff.body_length or not hmac.compare_digest(
@@ -151,10 +186,9 @@ class Exchange:
         request = dialect.read(json)
         findings = findings_of(handoff, request, dialect)
         if findings is None:
-            findings = detect_request(request, tools.detector, handoff.tenant)
-        sent = mask_request(
-            json, request, handoff, dialect, findings, self._masker(handoff.request_plan), self._incoming
-        )
+            findings = detect_request(request, tools.detector, handoff.tenant, tools.deadline())
+        outgoing, incoming = self._masker(handoff.request_plan), self._masker(handoff.response_plan)
+        sent = mask_request(json, request, dialect, handoff.kept, findings, outgoing, incoming)
         if len(sent.body) > tools.max_masked_bytes:
             raise GateError(Reason.BODY_TOO_LARGE, "masked")
         self._sent = sent
@@ -162,7 +196,7 @@ class Exchange:
         self.summary.forwarded_bytes = len(sent.body)
         self.summary.masked_request = sent.masked
         self._state = State.SENT
-        return self._replaced(event.body, sent.body, self._head.headers if self._head else ())
+        return _replaced(event.body, sent.body, head.headers if head else ())
 
     def _request_trailers(self, _event: RequestTrailers) -> Action:
         raise GateError(Reason.TRAILERS_REFUSED)
@@ -173,35 +207,45 @@ class Exchange:
         self.summary.status = self.summary.upstream_status = status = _status(event.headers)
         if status in {401, 403}:
             raise GateError(Reason.UPSTREAM_REFUSED)
-        encodings = [value for name, value in event.headers if name == "content-encoding"]
-        if any(value.strip().lower() != b"identity" for value in encodings):
+        if any(value.strip().lower() != b"identity" for value in _values(event, "content-encoding")):
             raise GateError(Reason.UPSTREAM_INVALID, "content encoding")
-        if status < 400 and not (200 <= status < 300 and _is_json(event.headers) and not event.end):
+        if status < 400 and not (
+            200 <= status < 300 and is_json_type(_values(event, "content-type")) and not event.end
+        ):
             raise GateError(Reason.UPSTREAM_INVALID, "not json")
         self._answer = event
-        self._state = State.DONE if event.end else State.ANSWER
+        self._state = State.ANSWER
+        # A content-type is a text of the reranker's; the body's answer sets ours.
+        unwanted = {*self._unwanted(event.headers), *self._tools.hidden, *(("content-type",) if event.end else ())}
         if event.end:
             self.summary.outcome = Outcome.UPSTREAM_ERROR
-        return Pass(remove=(*sorted(self._unwanted(event.headers)), *self._tools.hidden))
+            self._state = State.DONE
+        return Pass(remove=tuple(sorted(unwanted)))
 
     def _response_body(self, event: ResponseBody) -> Action:
-        handoff = self._handoff
+        handoff, tools = self._handed(), self._tools
         if self._answer is None or self._sent is None:
             return self._fail("internal")
-        if self.summary.status >= 400:
-            body, masked = mask_error(
-                event.body, handoff, self._tools.detector, self._incoming_errors, self._tools.keys.lease()
-            )
+        if len(event.body) > tools.max_response_bytes:
+            raise GateError(Reason.UPSTREAM_INVALID, "size")
+        inspector, is_json = tools.inspector(handoff), True
+        if self.summary.upstream_status >= 400:
+            # Errors quote what they please, so every type is masked in them, whatever the profile.
+            everything = tools.masker(handoff.tenant, tools.all_types)
+            body, is_json, masked = mask_error(event.body, inspector, everything)
         else:
-            body, masked = mask_answer(
-                event.body, self._sent, handoff, dialects.by_name(handoff.dialect), self._tools.detector, self._incoming
-            )
-        self.summary.outcome = Outcome.UPSTREAM_ERROR if self.summary.status >= 400 else Outcome.COMPLETE
-        self.summary.response_digest = keyed_digest(self._tools.keys.digest(handoff.tenant), body)
+            dialect, incoming = dialects.by_name(handoff.dialect), self._masker(handoff.response_plan)
+            body, masked = mask_answer(event.body, self._sent, handoff, dialect, inspector, incoming)
+        if len(body) > tools.max_response_bytes:
+            raise GateError(Reason.UPSTREAM_INVALID, "masked size")
+        self.summary.outcome = Outcome.UPSTREAM_ERROR if self.summary.upstream_status >= 400 else Outcome.COMPLETE
+        self.summary.response_digest = keyed_digest(tools.keys.digest(handoff.tenant), body)
         self.summary.response_bytes = len(body)
         self.summary.masked_response = masked
         self._state = State.DONE
-        return self._replaced(event.body, body, self._answer.headers)
+        kind = "application/json" if is_json else "text/plain; charset=utf-8"
+        ours = () if _values(self._answer, "content-type") == [kind.encode()] else (("content-type", kind),)
+        return _replaced(event.body, body, self._answer.headers, *ours)
 
     def _response_trailers(self, event: ResponseTrailers) -> Action:
         return Pass(remove=(*event.names, *self._tools.hidden))
@@ -225,69 +269,36 @@ class Exchange:
 
     # -- helpers --------------------------------------------------------------------------------------------------
 
-    @property
-    def _handoff(self) -> Handoff:
+    def _handed(self) -> Handoff:
         if self.handoff is None:
             raise GateError(Reason.HANDOFF_MISSING)
         return self.handoff
 
-    @property
-    def _route(self) -> RouteSettings:
-        return self._tools.routes[self._handoff.route]
-
-    @property
-    def _incoming(self) -> Masker:
-        return self._masker(self._handoff.response_plan)
-
-    @property
-    def _incoming_errors(self) -> Masker:
-        """Errors quote what they please, so every type is masked in them, whatever the profile."""
-        return self._tools.masker(self._handoff.tenant, self._tools.all_types)
+    def _masker(self, plan: str) -> Masker:
+        return self._tools.masker(self._handed().tenant, Plan.from_text(plan))
 
     def _unwanted(self, headers: Headers) -> set[str]:
         """Return the answer's headers that the route does not list, or whose value holds what must not pass."""
-        allowed = set(self._route.response_headers)
-        mark, key = self._handoff.lease_fingerprint, self._tools.keys.lease()
-        unwanted: set[str] = set()
-        for name, value in headers:
-            if name.startswith(":") or name in UNREAD:
-                continue
-            if (
+        handoff, tools = self._handed(), self._tools
+        allowed = {*tools.routes[handoff.route].response_headers, RECEIPT}
+        mark, key = handoff.lease_fingerprint, tools.keys.lease()
+        return {
+            name
+            for name, value in headers
+            if not name.startswith(":")
+            and name not in FRAMING
+            and (
                 name not in allowed
-                or self._tools.detector.detect(value.decode("latin-1"), cache=self._handoff.tenant)
-                or (mark and contains(key, mark, value))
-            ):
-                unwanted.add(name)
-        return unwanted
-
-    def _masker(self, plan: str) -> Masker:
-        return self._tools.masker(self._handoff.tenant, Plan.from_text(plan))
-
-    def _replaced(self, old: bytes, new: bytes, headers: Headers) -> Pass:
-        if new == old:
-            return Pass()
-        # Envoy answers 500 to a changed body whose content-length is not corrected in the same message, and to one
-        # that gains a content-length where none came.
-        sized = any(name == "content-length" for name, _ in headers)
-        return Pass(body=new, set_headers=(("content-length", str(len(new))),) if sized else ())
-
-    def _refuse(self, refusal: GateError) -> Action:
-        self._state = State.FAILED
-        self.summary.outcome = Outcome.REFUSED
-        self.summary.reason = refusal.reason
-        self.summary.status = refusal.reason.status
-        if self.handoff is None:
-            return Abort(refusal.reason.value)
-        dialect = dialects.by_name(self.handoff.dialect)
-        message = f"{refusal.public} (decision {self.handoff.decision_id})"
-        headers, body = dialect.denial(refusal.reason.status, message, self.handoff.decision_id)
-        receipt = ("x-rankgate-decision-id", self.handoff.decision_id)
-        return Refuse(refusal.reason.status, (*headers, receipt), body, f"rankgate_{refusal.reason.value}")
+                or bool(tools.detector.detect(value.decode("latin-1"), cache=handoff.tenant))
+                or (bool(mark) and contains(key, mark, value))
+            )
+        }
 
     def _fail(self, word: str) -> Abort:
         self._state = State.FAILED
         self.summary.outcome = Outcome.ABORTED
         self.summary.reason = Reason.INTERNAL
+        self.summary.detail = word
         return Abort(word)
 
 
@@ -309,6 +320,14 @@ def _status(headers: Headers) -> int:
     return int(value) if value.isdigit() else 0
 
 
-def _is_json(headers: Headers) -> bool:
-    values = [value for name, value in headers if name == "content-type"]
-    return len(values) == 1 and values[0].split(b";")[0].strip().lower() == b"application/json"
+def _values(event: ResponseHeaders, name: str) -> list[bytes]:
+    return [value for key, value in event.headers if key == name]
+
+
+def _replaced(old: bytes, new: bytes, headers: Headers, *also: tuple[str, str]) -> Pass:
+    if new == old:
+        return Pass(set_headers=also)
+    # Envoy answers 500 to a changed body whose content-length is not corrected in the same message, and to one
+    # that gains a content-length where none came.
+    sized = any(name == "content-length" for name, _ in headers)
+    return Pass(body=new, set_headers=(*also, *((("content-length", str(len(new))),) if sized else ())))

@@ -26,5 +26,7 @@ def completion_event(handoff: Handoff, summary: Summary, started: float, finishe
         response_bytes=summary.response_bytes,
         masked_request=summary.masked_request,
         masked_response=summary.masked_response,
+        detail=summary.detail,
+        trace=summary.trace,
         upstream_ms=max(0, int((finished - started) * 1000)),
     )

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import grpc
 
 from ext_proc import wire
-from ext_proc.conversation import Abort, Refuse, RequestBody, ResponseBody
+from ext_proc.conversation import Abort, Action, Event, Refuse, RequestBody, ResponseBody
 from ext_proc.exchange import Exchange, Tools
 from ext_proc.record import completion_event
 from rankgate.audit import CompletionEvent, What
 from rankgate.clients import logs
 from rankgate.clients.masking import read_keys
+from rankgate.clients.offload import Offload, deadline
 from rankgate.clients.recording import Recording
 from rankgate.clients.serving import Slot
 from rankgate.detect import Detector
@@ -24,9 +25,6 @@ from rankgate.settings import Settings
 
 __all__ = ["Processing", "build"]
 
-# Longer bodies are rewritten in a thread, so that none delays a small one.
-INLINE_BYTES = 65_536
-
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
@@ -35,9 +33,10 @@ class Processing:
 
     service = wire.SERVICE
 
-    def __init__(self, tools: Tools, recording: Recording, clock: Callable[[], float]) -> None:
+    def __init__(self, tools: Tools, recording: Recording, work: Offload, clock: Callable[[], float]) -> None:
         self._tools = tools
         self._recording = recording
+        self._work = work
         self._clock = clock
         self._log = logs.logger("ext_proc")
         self._running: set[asyncio.Task[None]] = set()
@@ -55,6 +54,7 @@ class Processing:
         """Finish the records of calls that ended, record the end, close the log."""
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._lifecycle(What.STOP)
+        self._work.close()
         await self._recording.close()
 
     async def _process(self, _requests: object, context: Context) -> None:
@@ -67,25 +67,31 @@ class Processing:
                 event = wire.event_of(wire.parse(data))
                 if event is None:
                     continue
-                if isinstance(event, (RequestBody, ResponseBody)) and len(event.body) > INLINE_BYTES:
-                    action = await asyncio.to_thread(exchange.step, event)
-                else:
-                    action = exchange.step(event)
+                action = await self._step(exchange, event)
                 if isinstance(action, Abort):
                     word = action.word
                     break
                 await context.write(wire.response_of(event, action).SerializeToString())
                 if isinstance(action, Refuse):
-                    self._log.warning("refused", reason=action.details)
+                    self._log.warning("refused", decision_id=_decision(exchange), reason=action.details)
         except Exception as error:  # noqa: BLE001 - its text would end up in Envoy's access log
             word = "internal"
             self._log.error("process_failed", error=type(error).__name__)
         finally:
             self._complete(exchange, started)
         if word:
-            self._log.warning("aborted", word=word)
+            self._log.warning("aborted", decision_id=_decision(exchange), word=word)
         if word or not exchange.finished:
             await context.abort(grpc.StatusCode.INTERNAL, word or "incomplete")
+
+    async def _step(self, exchange: Exchange, event: Event) -> Action:
+        if not isinstance(event, (RequestBody, ResponseBody)):
+            return exchange.step(event)
+        tenant = exchange.handoff.tenant if exchange.handoff else ""
+        try:
+            return await self._work.run(len(event.body), tenant, lambda: exchange.step(event))
+        except GateError as refusal:
+            return exchange.refuse(refusal)
 
     def _complete(self, exchange: Exchange, started: float) -> None:
         """Record what became of the call, in a task of its own: the stream may be cancelled at any moment."""
@@ -125,7 +131,13 @@ async def build(settings: Settings, slot: Slot) -> Processing:
         all_types=Plan.of(settings.masking.everything),
         routes={route.name: route for route in settings.routes},
         max_masked_bytes=settings.limits.masked_body_bytes,
+        max_response_bytes=settings.limits.response_bytes,
         hidden=settings.hidden_headers,
         phone_regions=settings.masking.phone_regions,
+        deadline=lambda: deadline(settings.limits.process_timeout_s),
     )
-    return Processing(tools, await Recording.open(settings, slot, keys), time.time)
+    return Processing(tools, await Recording.open(settings, slot, keys), Offload(), time.time)
+
+
+def _decision(exchange: Exchange) -> str:
+    return exchange.handoff.decision_id if exchange.handoff else ""

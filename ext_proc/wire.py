@@ -142,7 +142,9 @@ def _is_local_reply(message: pb.ProcessingRequest) -> bool:
 
 
 def _buffered(message: pb.ProcessingRequest) -> bool | None:
-    """Tell whether both bodies come BUFFERED; None where the message does not say (not the first one)."""
+    """Tell whether both bodies come BUFFERED and answers count; None where the message does not say."""
+    if message.observability_mode:
+        return False
     if not message.HasField("protocol_config"):
         return None
     config = message.protocol_config

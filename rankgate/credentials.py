@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-__all__ = ["Broker", "Grant", "Lease", "Secret", "contains", "fingerprint"]
+__all__ = ["MIN_CHARS", "Broker", "Grant", "Lease", "Secret", "contains", "fingerprint"]
+
+# A shorter one could be guessed, and would be found in ordinary text.
+MIN_CHARS = 16
 
 
 class Secret:
@@ -65,13 +69,15 @@ def fingerprint(key: bytes, credential: str) -> str:
 def contains(key: bytes, mark: str, data: bytes) -> bool:
     """Tell whether any run of `data` is the credential that `mark` is the fingerprint of.
 
-    Costs one HMAC a byte: callers bound `data`.
+    A credential is visible ASCII of at least MIN_CHARS characters, so ordinary text has no run that long and costs
+    nothing; a run of n characters costs up to n HMACs, which callers bound.
     """
     size_text, _, digest = mark.partition(":")
-    if not size_text.isdigit() or not digest:
+    if not size_text.isdigit() or int(size_text) < MIN_CHARS:
         return False
-    size = int(size_text)
-    expected = bytes.fromhex(digest)
+    size, expected = int(size_text), bytes.fromhex(digest)
     return any(
-        hmac.digest(key, data[start : start + size], "sha256") == expected for start in range(len(data) - size + 1)
+        hmac.digest(key, data[start : start + size], "sha256") == expected
+        for run in re.finditer(rb"[\x21-\x7e]{%d,}" % size, data)
+        for start in range(run.start(), run.end() - size + 1)
     )

@@ -8,7 +8,10 @@ from rankgate.credentials import Lease
 from rankgate.errors import Reason
 from rankgate.handoff import Handoff
 
-__all__ = ["Allow", "Decision", "Deny"]
+__all__ = ["RECEIPT", "Allow", "Decision", "Deny"]
+
+RECEIPT = "x-rankgate-decision-id"
+"""The response header that names the decision."""
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -72,6 +72,7 @@ class Reason(StrEnum):
     PROCESSOR_UNAVAILABLE = "processor_unavailable", 503, "the gate cannot process bodies right now"
     CREDENTIAL_UNAVAILABLE = "credential_unavailable", 503, "the gate has no upstream credential right now"
     AUDIT_UNAVAILABLE = "audit_unavailable", 503, "the gate cannot record requests right now"
+    BUSY = "busy", 429, "the gate has too many large requests in hand"
     DEADLINE_EXCEEDED = "deadline_exceeded", 503, "the gate did not decide in time"
     INTERNAL = "internal", 503, "the gate failed to decide"
 
@@ -84,7 +85,10 @@ class Reason(StrEnum):
 
 
 class GateError(Exception):
-    """A refusal. Only `reason.public` ever reaches a caller; `detail` is for logs and must hold no request data."""
+    """A refusal. `public` is what a caller reads: the reason's own text, or one of ours that quotes no request.
+
+    `detail` narrows the reason down for operators and holds no request data.
+    """
 
     def __init__(self, reason: Reason, detail: str = "", *, public: str | None = None) -> None:
         super().__init__(detail or reason.value)

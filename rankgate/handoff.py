@@ -19,8 +19,8 @@ VERSION = 1
 # Envoy repeats the metadata with every message of a stream; beyond this the spans cost more than detecting again.
 MAX_SPANS_BYTES = 65_536
 
-Span = tuple[int, int, int, str]
-"""(text ordinal in document order, start, end, entity type), over the decoded string."""
+Span = tuple[int, int, int, tuple[str, ...]]
+"""(text ordinal in document order, start, end, every entity type found there), over the decoded string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,6 @@ class Handoff:
     kept: tuple[int, ...] | None = None
     top_n: int | None = None
     spans: tuple[Span, ...] | None = None
-    capture: str = "masked"
     lease_fingerprint: str = ""
     version: int = VERSION
 
@@ -64,11 +63,7 @@ _NUMBERS = ("dialect_revision", "body_length", "text_count", "document_count")
 def to_metadata(handoff: Handoff) -> dict[str, Any]:
     """Return the handoff as plain values that a protobuf Struct holds without loss."""
     values: dict[str, Any] = {name: getattr(handoff, name) for name in (*_TEXTS, *_NUMBERS)}
-    values |= {
-        "version": handoff.version,
-        "capture": handoff.capture,
-        "lease_fingerprint": handoff.lease_fingerprint,
-    }
+    values |= {"version": handoff.version, "lease_fingerprint": handoff.lease_fingerprint}
     if handoff.kept is not None:
         values["kept"] = ",".join(map(str, handoff.kept))
     if handoff.top_n is not None:
@@ -89,7 +84,6 @@ def from_metadata(values: object) -> Handoff:
         fields["drop_mode"] = _MODES[_text(values["drop_mode"])]
         fields |= {name: _number(values[name]) for name in _NUMBERS}
         fields["version"] = _number(values["version"])
-        fields["capture"] = _text(values.get("capture", "masked"))
         fields["lease_fingerprint"] = _text(values.get("lease_fingerprint", ""))
         if "kept" in values:
             fields["kept"] = tuple(int(part) for part in _text(values["kept"]).split(",") if part)
@@ -99,7 +93,7 @@ def from_metadata(values: object) -> Handoff:
         if "spans" in values and fields["version"] == VERSION:
             fields["spans"] = _unpack(_text(values["spans"]))
         return Handoff(**fields)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         raise GateError(Reason.HANDOFF_MISMATCH, "handoff") from None
 
 
@@ -118,13 +112,13 @@ def _number(value: object) -> int:
 
 def _pack(spans: Iterable[Span]) -> str:
     types: dict[str, int] = {}
-    parts = [f"{o}:{s}:{e}:{types.setdefault(kind, len(types))}" for o, s, e, kind in spans]
+    parts = [f"{o}:{s}:{e}:{types.setdefault('+'.join(kinds), len(types))}" for o, s, e, kinds in spans]
     return ",".join(types) + "|" + ";".join(parts)
 
 
 def _unpack(packed: str) -> tuple[Span, ...]:
     head, _, tail = packed.partition("|")
-    types = head.split(",")
+    types = [tuple(kinds.split("+")) for kinds in head.split(",")]
     spans: list[Span] = []
     for part in tail.split(";") if tail else ():
         ordinal, start, end, kind = map(int, part.split(":"))

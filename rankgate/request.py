@@ -29,6 +29,11 @@ class HttpRequest:
     source_address: str
     attributes: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
+    @classmethod
+    def unreadable(cls) -> HttpRequest:
+        """Return what is known of a call that could not be read: nothing."""
+        return cls("", "", "", "", "", "", "", (), b"", "", "")
+
     def values(self, name: str) -> list[bytes]:
         """Return every value of the header `name` (lower case), in order."""
         return [value for key, value in self.headers if key == name]

@@ -145,6 +145,7 @@ class CompletionEvent:
     masked_response: Counts = field(default_factory=dict)
     upstream_ms: int | None = None
     trace: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

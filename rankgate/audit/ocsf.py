@@ -165,6 +165,7 @@ def _completion(event: CompletionEvent, digest: Digest) -> Json:
         masked_response=dict(event.masked_response),
         upstream_ms=event.upstream_ms,
         trace=clip(event.trace, NAME_CHARS, digest),
+        detail=clip(event.detail, PATH_CHARS, digest),
     )
     return body
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rankgate.credentials import Broker, Grant, Lease, Secret, fingerprint
+from rankgate.credentials import MIN_CHARS, Broker, Grant, Lease, Secret, fingerprint
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import CredentialSettings
 
 __all__ = ["FileBroker", "NoBroker", "broker_for"]
 
-# What may stand in a header value (RFC 9110 section 5.5), without spaces.
-CREDENTIAL = re.compile(r"[\x21-\x7e]{1,8192}")
+# What may stand in a header value (RFC 9110 section 5.5), without spaces; `contains` relies on it.
+CREDENTIAL = re.compile(rf"[\x21-\x7e]{{{MIN_CHARS},8192}}")
 
 
 class NoBroker:

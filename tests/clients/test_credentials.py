@@ -18,32 +18,32 @@ def broker(path, **settings):
 @pytest.fixture
 def key_file(tmp_path):
     path = tmp_path / "key"
-    path.write_text("sk-upstream-1\n")
+    path.write_text("sk-upstream-00001\n")
     return path
 
 
 async def test_a_lease_carries_the_scheme_the_key_and_its_fingerprint(key_file):
     lease = await broker(key_file).lease(GRANT)
-    assert (lease.header, lease.value.reveal()) == ("authorization", "Bearer sk-upstream-1")
-    assert contains(KEY, lease.fingerprint, b"... sk-upstream-1 ...")
+    assert (lease.header, lease.value.reveal()) == ("authorization", "Bearer sk-upstream-00001")
+    assert contains(KEY, lease.fingerprint, b"... sk-upstream-00001 ...")
 
 
 async def test_an_api_key_header_needs_no_scheme(key_file):
     lease = await broker(key_file, header="api-key", scheme="").lease(GRANT)
-    assert (lease.header, lease.value.reveal()) == ("api-key", "sk-upstream-1")
+    assert (lease.header, lease.value.reveal()) == ("api-key", "sk-upstream-00001")
 
 
 async def test_a_changed_file_is_lent_at_the_next_request(key_file):
     one = broker(key_file)
     await one.lease(GRANT)
     replacement = key_file.with_name("new")
-    replacement.write_text("sk-upstream-2")
+    replacement.write_text("sk-upstream-00002")
     replacement.replace(key_file)
-    assert (await one.lease(GRANT)).value.reveal() == "Bearer sk-upstream-2"
+    assert (await one.lease(GRANT)).value.reveal() == "Bearer sk-upstream-00002"
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n", b"two words", b"line\nline", "schlüssel".encode(), b"\x00", b"x" * 9000]
+    "content", [b"", b"\n", b"two words", b"line\nline", "schlüssel".encode(), b"\x00", b"x" * 9000, b"x" * 15]
 )
 async def test_what_cannot_be_a_credential_is_not_lent(key_file, content):
     key_file.write_bytes(content)

@@ -5,171 +5,29 @@ import dataclasses
 import json
 
 import pytest
-from fakes.handing import DETECTOR, EVERYTHING, KEYS
+from fakes.gate import BODY, MAIL, Broker, Policy, Trail, call, gate
+from fakes.handing import CREDENTIAL, KEYS
 
 from ext_authz.check import check
-from ext_authz.gate import Gate
-from rankgate.credentials import Lease, Secret, fingerprint
+from ext_authz.wire import rendered
 from rankgate.decision import Allow, Deny
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import from_metadata, to_metadata
-from rankgate.identity import Principal
 from rankgate.masking import Plan, keyed_digest
-from rankgate.request import HttpRequest
-from rankgate.settings import load
-
-MAIL = "maren.oldfield@example.org"
-PRINCIPAL = Principal(
-    issuer="https://issuer.example",
-    subject="search-svc",
-    tenant="acme",
-    groups=("search",),
-    scopes=(),
-    claims={},
-    kind="service",
-    bound=False,
-    expires=2_000_000_000,
-    token_id=None,
-)
-
-
-class Tokens:
-    """Knows one good token."""
-
-    async def verify(self, token, audiences, now):
-        if token != "good":
-            raise GateError(Reason.TOKEN_INVALID, "signature")
-        return PRINCIPAL
-
-
-class Policy:
-    """Answers every question with `result`, or by calling it."""
-
-    revision = "policy-1"
-    ready = True
-
-    def __init__(self, result=True):
-        self.result = result
-        self.questions = []
-
-    async def decide(self, question):
-        self.questions.append(question)
-        result = self.result(question) if callable(self.result) else self.result
-        if isinstance(result, Exception):
-            raise result
-        if asyncio.iscoroutine(result):
-            return await result
-        return result
-
-
-class Processor:
-    def __init__(self, ready=True):
-        self.answer = ready
-
-    async def ready(self):
-        return self.answer
-
-
-class Broker:
-    def __init__(self, fault=None):
-        self.fault = fault
-        self.grants = []
-
-    async def lease(self, grant):
-        self.grants.append(grant)
-        if self.fault:
-            raise self.fault
-        return Lease("authorization", Secret("Bearer sk-up"), fingerprint(KEYS.lease(), "sk-up"))
-
-
-class Trail:
-    """Keeps what is appended."""
-
-    ready = True
-
-    def __init__(self, fault=None):
-        self.fault = fault
-        self.events = []
-
-    async def append(self, event):
-        if self.fault:
-            raise self.fault
-        self.events.append(event)
-
-
-def gate(policy=True, *, route=None, processor=True, broker=None, trail=None, limits=None):
-    settings = load(
-        None,
-        upstream={"url": "http://127.0.0.1:9"},
-        issuers=[{"issuer": "https://issuer.example", "audiences": ["rerank"]}],
-        routes=[{"name": "rerank", "path": "/v2/rerank", "dialect": "cohere.v2", **(route or {})}],
-        masking={
-            "key_file": "unused",
-            "profiles": {
-                "default": {"types": ["EMAIL_ADDRESS"]},
-                "strict": {"types": ["US_SSN"], "operator": "redact"},
-            },
-        },
-        audit={"directory": "unused"},
-        sockets={"directory": "unused"},
-        limits=limits or {},
-        policy={"timeout_s": 0.05},
-    )
-    return Gate(
-        settings=settings,
-        keys=KEYS,
-        plans={name: Plan.of(profile) for name, profile in settings.masking.profiles.items()} | {"none": Plan.none()},
-        all_types=EVERYTHING,
-        detector=DETECTOR,
-        verifier=Tokens(),
-        policy=policy if isinstance(policy, Policy) else Policy(policy),
-        processor=Processor(processor),
-        credentials=broker or Broker(),
-        audit=trail or Trail(),
-        clock=lambda: 1_800_000_000.0,
-    )
-
-
-BODY = json.dumps({"model": "m", "query": f"for {MAIL}", "documents": ["a", f"b {MAIL}", "c"]}).encode()
-
-
-def call(body=BODY, *, headers=(), route="rerank", **changes):
-    fields = {
-        "id": "1",
-        "method": "POST",
-        "path": "/v2/rerank",
-        "query": "",
-        "host": "gate",
-        "scheme": "http",
-        "protocol": "HTTP/1.1",
-        "body": body,
-        "route": route,
-        "source_address": "127.0.0.1:1",
-        "headers": (
-            (":method", b"POST"),
-            ("authorization", b"Bearer good"),
-            ("content-type", b"application/json"),
-            *headers,
-        ),
-    }
-    return HttpRequest(**{**fields, **changes})
 
 
 async def decide(one, http=None):
     """Return the decision and its event."""
-    decision = await check(http or call(), one, "dec-1")
+    decision, answer = await check(http or call(), one, "dec-1", rendered)
+    assert answer == rendered(decision)
     (event,) = one.audit.events
     return decision, event
 
 
-def without(name, *others):
-    return (
-        call(headers=others)
-        if not name
-        else dataclasses.replace(
-            call(), headers=tuple(pair for pair in call(headers=others).headers if pair[0] != name) + others
-        )
-    )
+def without(name, *others, **changes):
+    """Return a call without its header `name`, with `others` instead."""
+    kept = tuple(pair for pair in call().headers if pair[0] != name)
+    return dataclasses.replace(call(), headers=(*kept, *others), **changes)
 
 
 # -- an allow ---------------------------------------------------------------------------------------------------------
@@ -179,9 +37,9 @@ async def test_an_allowed_call_gets_a_handoff_a_lease_and_a_record():
     one = gate()
     decision, event = await decide(one)
     assert isinstance(decision, Allow)
-    assert decision.lease.value.reveal() == "Bearer sk-up"
+    assert decision.lease.value.reveal() == f"Bearer {CREDENTIAL}"
     assert decision.handoff.body_digest == keyed_digest(KEYS.digest("acme"), BODY)
-    assert {span[3] for span in decision.handoff.spans} == {"EMAIL_ADDRESS"}
+    assert {span[3] for span in decision.handoff.spans} == {("EMAIL_ADDRESS",)}
     assert (event.allowed, event.reason, event.decision_id) == (True, Reason.ALLOWED, "dec-1")
     assert (event.caller.subject, event.caller.tenant, event.policy_revision) == ("search-svc", "acme", "policy-1")
     assert event.findings == {"EMAIL_ADDRESS": 2}
@@ -198,7 +56,7 @@ async def test_neither_token_nor_credential_is_in_handoff_or_record():
     decision, event = await decide(gate())
     for text in (repr(event), repr(to_metadata(decision.handoff)), repr(decision)):
         assert "good" not in text
-        assert "sk-up" not in text
+        assert CREDENTIAL not in text
 
 
 async def test_the_callers_credentials_and_unlisted_headers_are_removed_and_what_is_set_is_not():
@@ -347,7 +205,7 @@ async def test_a_policy_that_hangs_is_a_denial_within_the_deadline():
 
 @pytest.mark.parametrize("fault", [GateError(Reason.AUDIT_UNAVAILABLE), OSError(28, MAIL)])
 async def test_scenario_57_what_cannot_be_recorded_is_not_allowed(fault):
-    decision = await check(call(), gate(trail=Trail(fault)), "dec-1")
+    decision, _ = await check(call(), gate(trail=Trail(fault)), "dec-1", rendered)
     assert isinstance(decision, Deny)
     assert decision.reason is Reason.AUDIT_UNAVAILABLE
     assert MAIL.encode() not in decision.body
@@ -417,3 +275,120 @@ async def test_a_long_body_is_read_off_the_event_loop_with_the_same_outcome():
     decision, event = await decide(gate(), call(body))
     assert isinstance(decision, Allow)
     assert event.findings == {"EMAIL_ADDRESS": 1}
+
+
+# -- what callers and policies write ----------------------------------------------------------------------------------
+
+
+async def test_nothing_a_caller_writes_enters_the_record_unmasked():
+    body = json.dumps({"model": MAIL, "query": "q", "documents": ["a"], "user": MAIL}).encode()
+    _, event = await decide(gate(), call(body, headers=(("traceparent", MAIL.encode()),)))
+    assert MAIL not in repr(event)
+    for http in (call(route="", path=f"/{MAIL}"), call(method=MAIL), call(query=f"a={MAIL}")):
+        _, event = await decide(gate(), http)
+        assert MAIL not in repr(event)
+
+
+async def test_of_callers_nobody_knows_the_record_holds_no_path():
+    _, event = await decide(gate(), without("authorization", route="", path="/" + "x" * 5000))
+    assert event.call.path == ""
+
+
+async def test_a_ruling_that_masks_more_covers_keys_and_numbers_too():
+    own = {"allowed": True, "rankgate": {"mask": {"request": "strict"}}}
+    body = json.dumps({"model": "m", "query": "q", "documents": ["a"], "ssn": 78051127}).encode()
+    number = json.dumps({"model": "m", "query": "q", "documents": ["a"], "078-05-1127": 1}).encode()
+    for unmaskable in (body.replace(b"78051127", b"536228734"), number):
+        one = gate(own)
+        decision, _ = await decide(one, call(unmaskable))
+        assert (decision.status, decision.reason) == (422, Reason.SENSITIVE_STRUCTURE)
+        assert one.credentials.grants == []
+        assert isinstance((await decide(gate(), call(unmaskable)))[0], Allow)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"headers": {"x-q": f"q {MAIL}"}},
+        {"response_headers_to_add": {"x-q": MAIL}},
+        {"query_parameters_to_set": {"q": MAIL.replace("@", "%40")}},
+        {"dynamic_metadata": {"a": [{"b": MAIL}]}},
+    ],
+)
+async def test_a_policy_that_passes_sensitive_values_on_is_refused(own):
+    decision, event = await decide(gate({"allowed": True, **own}))
+    assert decision.reason is Reason.POLICY_INVALID
+    assert MAIL not in repr(event)
+
+
+async def test_a_ruling_changes_what_is_captured_only_where_the_route_lets_it():
+    own = {"allowed": True, "rankgate": {"capture": "masked"}}
+    _, event = await decide(gate(own, route={"capture": "none"}))
+    assert (event.capture, event.plan.capture, event.plan.relaxed) == (None, "none", False)
+    _, event = await decide(gate(own, route={"capture": "none", "may_relax": True}))
+    assert (event.capture is None, event.plan.capture, event.plan.relaxed) == (False, "masked", True)
+
+
+async def test_a_relaxed_plan_relaxes_what_is_sent_and_not_what_is_stored():
+    own = {"allowed": True, "rankgate": {"mask": {"request": "none"}}}
+    decision, event = await decide(gate(own, route={"may_relax": True}))
+    assert Plan.from_text(decision.handoff.request_plan).operators == {}
+    assert MAIL not in repr(event)
+
+
+async def test_a_denials_body_is_the_policys_words_in_the_callers_own_shape():
+    decision, _ = await decide(gate({"allowed": False, "body": "ask the data office"}))
+    assert set(json.loads(decision.body)) == {"id", "message"}
+    assert json.loads(decision.body)["message"] == "ask the data office (decision dec-1)"
+    assert dict(decision.headers)["content-type"] == "application/json"
+
+
+# -- challenges (RFC 6750 section 3) ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "http", "challenge"),
+    [
+        (gate, lambda: without("authorization"), 'Bearer realm="rankgate"'),
+        (
+            gate,
+            lambda: without("authorization", ("authorization", b"Bearer bad")),
+            'Bearer realm="rankgate", error="invalid_token"',
+        ),
+        (
+            gate,
+            lambda: call(headers=(("authorization", b"Bearer good"),)),
+            'Bearer realm="rankgate", error="invalid_request"',
+        ),
+        (lambda: gate({"allowed": False, "http_status": 401}), call, 'Bearer realm="rankgate"'),
+    ],
+)
+async def test_a_challenge_says_what_is_wrong_with_the_token_and_nothing_else(one, http, challenge):
+    decision, _ = await decide(one(), http())
+    assert dict(decision.headers)["www-authenticate"] == challenge
+
+
+async def test_a_method_that_is_not_allowed_is_told_which_are():
+    decision, _ = await decide(gate(), call(method="GET"))
+    assert dict(decision.headers)["allow"] == "POST"
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_step_that_hangs_is_a_denial_that_says_which():
+    class Hanging:
+        async def lease(self, grant):
+            await asyncio.Event().wait()
+
+    decision, _ = await decide(gate(broker=Hanging(), limits={"check_timeout_s": 5}))
+    assert decision.reason is Reason.CREDENTIAL_UNAVAILABLE
+
+
+async def test_a_trail_that_hangs_is_a_denial_in_time():
+    class Hanging(Trail):
+        async def append(self, event):
+            await asyncio.Event().wait()
+
+    decision, _ = await check(call(), gate(trail=Hanging(), limits={"check_timeout_s": 0.5}), "dec-1", rendered)
+    assert decision.reason is Reason.AUDIT_UNAVAILABLE

@@ -67,7 +67,7 @@ def test_an_allow_says_so_and_hands_over():
 
 
 def test_the_lease_is_set_overwriting_and_is_nowhere_else():
-    lease = Lease("authorization", Secret("Bearer sk-up"), "4:00")
+    lease = Lease("authorization", Secret("Bearer sk-up"), "6:00")
     answer = answer_of(allow(lease=lease, remove=("cookie",)))
     header = answer.ok_response.headers[-1]
     # ext_authz reads `value`; an unset `append` overwrites what the caller sent.
@@ -89,3 +89,14 @@ def test_a_denial_is_never_an_allow_whatever_its_status(status):
 def test_a_denials_metadata_names_the_decision_and_is_no_handoff():
     answer = answer_of(Deny("dec-1", Reason.POLICY_DENIED, 403, (), b""))
     assert MessageToDict(answer.dynamic_metadata) == {"rankgate": {"decision_id": "dec-1"}}
+
+
+def test_what_is_neither_allow_nor_deny_is_no_answer():
+    with pytest.raises(AssertionError):
+        answer_of(object())
+
+
+def test_a_peers_address_is_written_so_that_its_port_can_be_told():
+    message = check_request()
+    message.attributes.source.address.socket_address.address = "::1"
+    assert request_of(message).source_address == "[::1]:4711"

@@ -104,3 +104,9 @@ def test_the_handoff_is_read_from_the_authz_namespace_alone():
     assert event_of(message("request_headers", metadata={"other": {"version": 1}})).handoff is None
     assert event_of(message("request_headers", metadata={"rankgate": "text"})).handoff is None
     assert event_of(message("request_headers")).handoff is None
+
+
+def test_a_stream_whose_answers_are_ignored_counts_as_not_buffered():
+    request = message("request_headers", modes=(2, 2))
+    request.observability_mode = True
+    assert event_of(request).buffered is False

@@ -29,7 +29,7 @@ def hand_over(
     """Return the handoff of an allowed call with `body`."""
     spoken = dialects.by_name(dialect)
     request = spoken.read(jsontext.parse(body))
-    findings = detect_request(request, DETECTOR, "acme")
+    findings = detect_request(request, DETECTOR, "acme", lambda: None)
     fields = {
         "decision_id": "dec-1",
         "issuer": "https://issuer.example",
@@ -47,7 +47,7 @@ def hand_over(
         "drop_mode": spoken.drop_mode("auto", request.top_n, request.document_count),
         "kept": kept,
         "top_n": request.top_n,
-        "spans": tuple((o, f.start, f.end, f.type) for o, found in findings.items() for f in found) if spans else None,
+        "spans": tuple((o, f.start, f.end, f.types) for o, found in findings.items() for f in found) if spans else None,
         "lease_fingerprint": fingerprint(KEYS.lease(), CREDENTIAL),
     }
     return Handoff(**{**fields, **changes})

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from rankgate import dialects, jsontext
 from rankgate.errors import GateError, Reason
-from rankgate.masking import Masker
+from rankgate.handoff import from_metadata, to_metadata
+from rankgate.masking import Masker, Plan
 from rankgate.rewrite import (
+    Inspector,
     detect_request,
     findings_of,
     mask_answer,
@@ -19,6 +21,7 @@ from rankgate.rewrite import (
     mask_request,
     unmaskable,
 )
+from rankgate.settings import ProfileSettings
 
 VALUES = [
     "maren.oldfield@example.org",
@@ -46,8 +49,12 @@ def sent_for(body, dialect="generic", **handed):
     spoken = dialects.by_name(dialect)
     parsed = jsontext.parse(body)
     request = spoken.read(parsed)
-    findings = detect_request(request, DETECTOR, "acme")
-    return mask_request(parsed, request, handoff, spoken, findings, MASKER, MASKER), handoff, spoken
+    findings = detect_request(request, DETECTOR, "acme", lambda: None)
+    return mask_request(parsed, request, spoken, handoff.kept, findings, MASKER, MASKER), handoff, spoken
+
+
+def inspector(handoff):
+    return Inspector(DETECTOR, "acme", KEYS.lease(), handoff.lease_fingerprint, lambda: None)
 
 
 def shape(value):
@@ -86,7 +93,9 @@ def test_kept_documents_are_exactly_those_sent_and_their_echo_is_recognised(call
     documents = json.loads(sent.body)["documents"]
     assert len(documents) == len(kept)
     results = [{"index": i, "relevance_score": 1.0 - i / 10, "document": {"text": t}} for i, t in enumerate(documents)]
-    answer, masked = mask_answer(json.dumps({"results": results}).encode(), sent, handoff, spoken, DETECTOR, MASKER)
+    answer, masked = mask_answer(
+        json.dumps({"results": results}).encode(), sent, handoff, spoken, inspector(handoff), MASKER
+    )
     shown = {one["index"]: one.get("document") for one in json.loads(answer)["results"]}
     for index, position in enumerate(kept):
         assert shown[position] == {"text": documents[index]}
@@ -98,16 +107,16 @@ def test_an_answer_with_an_index_nobody_sent_is_refused():
     sent, handoff, spoken = sent_for(body, kept=(1,))
     answer = b'{"results":[{"index":1,"relevance_score":0.1}]}'
     with pytest.raises(GateError) as caught:
-        mask_answer(answer, sent, handoff, spoken, DETECTOR, MASKER)
+        mask_answer(answer, sent, handoff, spoken, inspector(handoff), MASKER)
     assert caught.value.reason is Reason.UPSTREAM_INVALID
 
 
-def is_text(data):
+def is_plain_text(data):
     try:
-        data.decode()
+        text = data.decode()
     except UnicodeDecodeError:
         return False
-    return True
+    return text.encode().lstrip()[:1] not in {b"{", b"[", b'"'}
 
 
 @given(st.binary(max_size=300) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
@@ -115,12 +124,12 @@ def is_text(data):
 def test_an_error_of_any_bytes_is_shown_masked_or_refused(data):
     handoff = hand_over(json.dumps({"query": "q", "documents": ["a"], "model": "m"}).encode(), "generic")
     error = data + b" maren.oldfield@example.org"
-    if is_text(error):
-        shown, _ = mask_error(error, handoff, DETECTOR, MASKER, KEYS.lease())
+    if is_plain_text(error):
+        shown, _, _ = mask_error(error, inspector(handoff), MASKER)
         assert b"maren" not in shown
     else:
         with pytest.raises(GateError) as caught:
-            mask_error(error, handoff, DETECTOR, MASKER, KEYS.lease())
+            mask_error(error, inspector(handoff), MASKER)
         assert caught.value.reason is Reason.UPSTREAM_INVALID
 
 
@@ -128,7 +137,7 @@ def test_an_error_that_holds_the_credential_is_refused_however_it_is_written():
     handoff = hand_over(json.dumps({"query": "q", "documents": ["a"], "model": "m"}).encode(), "generic")
     for error in (CREDENTIAL, json.dumps(CREDENTIAL), json.dumps([f"<{CREDENTIAL}>"]).replace("s", "\\u0073")):
         with pytest.raises(GateError):
-            mask_error(error.encode(), handoff, DETECTOR, MASKER, KEYS.lease())
+            mask_error(error.encode(), inspector(handoff), MASKER)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +162,8 @@ def test_a_type_nobody_masks_is_no_reason_to_refuse():
         {"spans": None},
         {"dialect_revision": 99},
         {"text_count": 99},
-        {"spans": ((0, 0, 999, "US_SSN"),)},
-        {"spans": ((99, 0, 1, "US_SSN"),)},
+        {"spans": ((0, 0, 999, ("US_SSN",)),)},
+        {"spans": ((99, 0, 1, ("US_SSN",)),)},
     ],
 )
 def test_findings_that_do_not_fit_this_reading_are_not_used(changes):
@@ -163,8 +172,94 @@ def test_findings_that_do_not_fit_this_reading_are_not_used(changes):
     request = spoken.read(jsontext.parse(body))
     handoff = hand_over(body, "generic")
     handed = findings_of(handoff, request, spoken)
-    detected = detect_request(request, DETECTOR, "acme")
-    assert {o: [(f.type, f.start, f.end) for f in found] for o, found in handed.items()} == {
-        o: [(f.type, f.start, f.end) for f in found] for o, found in detected.items()
+    detected = detect_request(request, DETECTOR, "acme", lambda: None)
+    assert {o: [(f.types, f.start, f.end) for f in found] for o, found in handed.items()} == {
+        o: [(f.types, f.start, f.end) for f in found] for o, found in detected.items()
     }
     assert findings_of(replace(handoff, **changes), request, spoken) is None
+
+
+TYPES = ("EMAIL_ADDRESS", "CREDIT_CARD", "IP_ADDRESS", "PHONE_NUMBER", "API_KEY", "URL_CREDENTIALS", "US_SSN")
+MIXED = st.sampled_from(
+    [
+        "https://h.example/?token=x1y2z3w4&mail=jane.roe@example.org",
+        "https://h.example/pay?key=abc123&card=4111111111111111",
+        "https://user:pass@10.20.30.40/",
+        "078-05-1127",
+        "call 030 1234567 or jane.roe@example.org",
+    ]
+)
+
+
+@given(st.lists(MIXED, min_size=1, max_size=4), st.sets(st.sampled_from(TYPES), min_size=1))
+@settings(deadline=None)
+def test_any_plan_masks_through_the_handoff_what_it_masks_by_detection(documents, types):
+    """Findings that were merged keep all their types on the way, so that a narrow plan loses none."""
+    plan = Plan.of(ProfileSettings.model_validate({"types": sorted(types)}))
+    body = json.dumps({"query": documents[0], "documents": documents, "model": "m"}).encode()
+    spoken = dialects.by_name("generic")
+    parsed = jsontext.parse(body)
+    request = spoken.read(parsed)
+    handed = findings_of(from_metadata(to_metadata(hand_over(body, "generic"))), request, spoken)
+    detected = detect_request(request, DETECTOR, "acme", lambda: None)
+    masker = Masker(KEYS, "acme", plan)
+    for text in request.texts:
+        found = detected.get(text.ordinal, ())
+        assert masker.mask(text.value, handed.get(text.ordinal, ())) == masker.mask(text.value, found)
+    for kind, value in (
+        ("EMAIL_ADDRESS", "jane.roe@example.org"),
+        ("CREDIT_CARD", "4111111111111111"),
+        ("IP_ADDRESS", "10.20.30.40"),
+    ):
+        if kind in types:
+            sent = mask_request(parsed, request, spoken, None, handed, masker, masker)
+            assert value.encode() not in sent.body
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dialect_revision": 99}, {"text_count": 99}, {"document_count": 3}, {"version": 2}]
+)
+def test_documents_are_never_dropped_by_positions_of_another_reading(changes):
+    body = json.dumps({"query": "q", "documents": ["a", "b"], "model": "m"}).encode()
+    spoken = dialects.by_name("generic")
+    request = spoken.read(jsontext.parse(body))
+    with pytest.raises(GateError) as caught:
+        findings_of(replace(hand_over(body, "generic", kept=(1,)), **changes), request, spoken)
+    assert caught.value.reason is Reason.HANDOFF_MISMATCH
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"debug": CREDENTIAL},
+        {"debug": f"key={CREDENTIAL}!"},
+        {CREDENTIAL: 1},
+    ],
+)
+def test_an_answer_that_holds_the_credential_is_refused_however_it_is_written(said):
+    body = json.dumps({"query": "q", "documents": ["a"], "model": "m"}).encode()
+    sent, handoff, spoken = sent_for(body)
+    plain = json.dumps({"results": [], **said})
+    for answer in (plain, plain.replace("-", "\\u002d")):
+        with pytest.raises(GateError) as caught:
+            mask_answer(answer.encode(), sent, handoff, spoken, inspector(handoff), MASKER)
+        assert caught.value.detail == "credential"
+
+
+@pytest.mark.parametrize("error", [b'{"a":1,"a":2}', b'["\\ud800"]', b'  {"a":', b'"\\x"'])
+def test_an_error_that_only_looks_like_json_is_refused(error):
+    handoff = hand_over(json.dumps({"query": "q", "documents": ["a"], "model": "m"}).encode(), "generic")
+    with pytest.raises(GateError) as caught:
+        mask_error(error, inspector(handoff), MASKER)
+    assert caught.value.detail == "error json"
+
+
+def test_work_on_a_request_ends_when_its_time_is_over():
+    def over():
+        raise GateError(Reason.DEADLINE_EXCEEDED)
+
+    body = json.dumps({"query": "q", "documents": ["a"], "model": "m"}).encode()
+    request = dialects.by_name("generic").read(jsontext.parse(body))
+    with pytest.raises(GateError) as caught:
+        detect_request(request, DETECTOR, "acme", over)
+    assert caught.value.reason is Reason.DEADLINE_EXCEEDED

@@ -1,0 +1,66 @@
+"""Long work off the event loop: a few threads of its own, with a bound on what waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from rankgate.errors import GateError, Reason
+
+__all__ = ["INLINE_BYTES", "Offload", "deadline"]
+
+# Bodies up to this size are worked on where they arrive: a thread would cost more than it saves.
+INLINE_BYTES = 8192
+WORKERS = 2
+PLACES = 32
+
+Result = TypeVar("Result")
+
+
+class Offload:
+    """Runs functions in threads. No tenant takes more than half of the places; beyond them, callers are refused."""
+
+    def __init__(self, *, workers: int = WORKERS, places: int = PLACES) -> None:
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="rankgate-body")
+        self._places = places
+        self._taken: Counter[str] = Counter()
+
+    async def run(self, size: int, tenant: str, work: Callable[[], Result]) -> Result:
+        """Return what `work` returns: at once for up to INLINE_BYTES of `size`, in a thread for more.
+
+        A place is free again when the work is done, not when its caller gives up: an abandoned thread still works.
+        Raises GateError(BUSY) at once where there is no place.
+        """
+        if size <= INLINE_BYTES:
+            return work()
+        if self._taken.total() >= self._places or self._taken[tenant] >= max(1, self._places // 2):
+            raise GateError(Reason.BUSY)
+        self._taken[tenant] += 1
+        loop = asyncio.get_running_loop()
+        future = self._executor.submit(work)
+        future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._leave, tenant))
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Take no more work; what runs is left to end."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _leave(self, tenant: str) -> None:
+        self._taken[tenant] -= 1
+        if not self._taken[tenant]:
+            del self._taken[tenant]
+
+
+def deadline(seconds: float) -> Callable[[], None]:
+    """Return a check for long work to call on its way: it raises GateError(DEADLINE_EXCEEDED) after `seconds`."""
+    until = time.monotonic() + seconds
+
+    def check() -> None:
+        if time.monotonic() > until:
+            raise GateError(Reason.DEADLINE_EXCEEDED)
+
+    return check
