@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from rankgate.detect.finding import Finding, union
 from rankgate.detect.phones import e164
-from rankgate.detect.tokens import CODE, EMAIL_DOMAIN, is_pseudonym
+from rankgate.detect.tokens import CODE, EMAIL_DOMAIN, KNOWN, is_pseudonym
 from rankgate.detect.view import fold, folded, plain
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import STRUCTURED_TYPES, Operator, ProfileSettings
@@ -35,8 +35,6 @@ _SHORTEST_KEY = 32
 _TENANTS = 4096
 # Types whose findings are never shown in part: a few characters of a secret help to guess it.
 _SECRETS = frozenset({"API_KEY", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS"})
-# Types of names pipelines, whose pseudonyms are guarded against injection as well.
-_NAMES = ("ADDRESS", "LOCATION", "ORGANIZATION", "PERSON")
 _SHOWN = 4
 
 Token = Callable[[str], str]
@@ -178,7 +176,7 @@ class Masker:
         self._plan = plan
         self._regions = tuple(phone_regions)
         self._renderers = renderers
-        self._guarded = sorted({*STRUCTURED_TYPES, *_NAMES, *plan.operators}, key=len, reverse=True)
+        self._guarded = sorted({*KNOWN, *plan.operators}, key=len, reverse=True)
 
     @property
     def plan(self) -> Plan:

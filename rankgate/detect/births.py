@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rankgate.detect.context import Words
 from rankgate.detect.finding import Finding
+from rankgate.detect.pace import Check, paced, unhurried
 
 __all__ = ["Births"]
 
@@ -59,12 +60,12 @@ class Births:
         ("DATE_OF_BIRTH", "12/03/1984 (DOB)"),
     )
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield the date nearest to each word."""
         said = _SAID.spans(text)
         dates = _dates(text, {end for _, end in said}) if said else []
         starts = [start for start, _ in dates]
-        for start, end in said:
+        for start, end in paced(said, check):
             index = bisect_left(starts, end)
             if index < len(dates) and starts[index] - end <= _REACH and _joined(text[end : starts[index]]):
                 yield Finding("DATE_OF_BIRTH", *dates[index], 0.95)

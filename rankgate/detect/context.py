@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 
 import re2
 
@@ -21,9 +22,13 @@ class Words:
     def __init__(self, pattern: str) -> None:
         self._pattern = re2.compile(f"(?i:{pattern})")
 
+    def each(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield where the words occur, in order, looking no further than asked."""
+        return (match.span() for match in self._pattern.finditer(text))
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return where the words occur, in order."""
-        return [match.span() for match in self._pattern.finditer(text)]
+        return list(self.each(text))
 
 
 class Nearby:

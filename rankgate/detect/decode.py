@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rankgate.detect.view import View, mapped
+from rankgate.detect.pace import Check, paced, unhurried
+from rankgate.detect.view import View, mapped, stretches
 
 __all__ = ["READINGS", "Reading"]
 
@@ -32,7 +33,7 @@ class Reading:
 
     name: str
     triggers: tuple[str, ...]
-    read: Callable[[View], Iterator[View]]
+    read: Callable[[View, Check], Iterator[View]]
     types: frozenset[str] | None = None
 
 
@@ -45,14 +46,14 @@ _ESCAPE = re.compile(
 _PLAIN = {"n": "\n", "r": "\r", "t": "\t"}
 
 
-def _unescaped(view: View) -> Iterator[View]:
+def _unescaped(view: View, check: Check = unhurried) -> Iterator[View]:
     """Yield the text with percent, HTML and backslash escapes undone in place."""
     text = view.text
     out: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
     copied = 0
-    for match in _ESCAPE.finditer(text):
+    for match in paced(_ESCAPE.finditer(text), check):
         pieces = _pieces(match)
         if not pieces:
             continue
@@ -115,9 +116,9 @@ _PRINTED = re.compile(
 )
 
 
-def _base64(view: View) -> Iterator[View]:
+def _base64(view: View, check: Check = unhurried) -> Iterator[View]:
     """Yield what each base64 or base64url run says, from each of the four positions it may be glued at."""
-    for match in _BASE64.finditer(view.text):
+    for match in paced(_BASE64.finditer(view.text), check):
         run = match.group()
         if len(run) < RUN or run.islower() or run.isdigit():
             continue
@@ -156,44 +157,41 @@ _HEX = re.compile(
 )
 
 
-def _hex(view: View) -> Iterator[View]:
+def _hex(view: View, check: Check = unhurried) -> Iterator[View]:
     """Yield what each run of hexadecimal bytes says, bare or separated."""
-    for match in _HEX.finditer(view.text):
+    for match in paced(_HEX.finditer(view.text), check):
         compact = re.sub(r"0x|[ :,\-]", "", match.group())
         yield from _printed(bytes.fromhex(compact), view, match.start(), match.end())
 
 
 _SPACED = re.compile(r"(?<!\S)(?:\S[ \t\n\r]{1,3}){7,}\S(?!\S)")
-_GAP = re.compile(r"[ \t\n\r]+")
+_SHOWN = re.compile(r"\S")
 
 
-def _despaced(view: View) -> Iterator[View]:
+def _despaced(view: View, check: Check = unhurried) -> Iterator[View]:
     """Yield every run of single characters without the spaces between them."""
-    for match in _SPACED.finditer(view.text):
+    for match in paced(_SPACED.finditer(view.text), check):
         before = _words_before(view.text, match.start())
-        kept = [index for index in range(*match.span()) if not view.text[index].isspace()]
-        places = [*range(match.start() - len(before), match.start()), *kept]
-        text = before + "".join(view.text[index] for index in kept)
-        yield mapped(text, places, [index + 1 for index in places], view)
+        kept = [one.span() for one in _SHOWN.finditer(view.text, *match.span())]
+        if before:
+            kept.insert(0, (match.start() - len(before), match.start()))
+        again = stretches(kept, view)
+        yield View(before + again.text[len(before) :], again.locate)
 
 
 _BREAK = re.compile(r"(?<=[0-9A-Za-z@._+/=:\-])(?:=?\r?\n)(?=[0-9A-Za-z@._+/=:\-])")
 
 
-def _unwrapped(view: View) -> Iterator[View]:
+def _unwrapped(view: View, check: Check = unhurried) -> Iterator[View]:
     """Yield the text around each line break inside something, without the break."""
     text = view.text
-    breaks = list(_BREAK.finditer(text))
-    if not breaks:
-        return
-    kept: list[int] = []
+    kept: list[tuple[int, int]] = []
     last = 0
-    for match in breaks:
-        kept.extend(range(last, match.start()))
+    for match in paced(_BREAK.finditer(text), check):
+        kept.append((last, match.start()))
         last = match.end()
-    kept.extend(range(last, len(text)))
-    joined = "".join(text[index] for index in kept)
-    yield mapped(joined, kept, [index + 1 for index in kept], view)
+    if kept:
+        yield stretches([*kept, (last, len(text))], view)
 
 
 _ALIKE = str.maketrans("OoIl|SBZЗзбЧЅ", "0011158233645")
@@ -202,9 +200,9 @@ _MIXED = re.compile(r"[0-9OoIl|SBZЗзбЧЅ](?:[ .\-]?[0-9OoIl|SBZЗзбЧЅ]){
 _NUMBER = re.compile(r"(?:[^0-9 .\-]+[ .\-])*(?P<number>.*[0-9][^ .\-]*)")
 
 
-def _lookalikes(view: View) -> Iterator[View]:
+def _lookalikes(view: View, check: Check = unhurried) -> Iterator[View]:
     """Yield every run of digits and letters that look like digits, as digits."""
-    for match in _MIXED.finditer(view.text):
+    for match in paced(_MIXED.finditer(view.text), check):
         number = _NUMBER.match(match.group())
         if number is None:
             continue
@@ -220,9 +218,9 @@ def _lookalikes(view: View) -> Iterator[View]:
 _TAGS = re.compile("[\U000e0020-\U000e007e]{6,}")
 
 
-def tags(view: View) -> Iterator[View]:
+def tags(view: View, check: Check = unhurried) -> Iterator[View]:
     """Yield what runs of Unicode tag characters spell; folding makes them vanish."""
-    for match in _TAGS.finditer(view.text):
+    for match in paced(_TAGS.finditer(view.text), check):
         start = match.start()
         text = "".join(chr(ord(character) - 0xE0000) for character in match.group())
         yield mapped(text, range(start, match.end()), range(start + 1, match.end() + 1), view)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,20 +12,25 @@ from rankgate.detect.decode import READINGS, Reading, tags
 from rankgate.detect.finding import Finding, union
 from rankgate.detect.gate import Gate
 from rankgate.detect.numbers import in_number
+from rankgate.detect.pace import Check, paced, unhurried
 from rankgate.detect.recognizer import LONGEST, Recognizer
 from rankgate.detect.registry import RULES, recognizers
 from rankgate.detect.tokens import own_spans
-from rankgate.detect.view import View, folded, plain
+from rankgate.detect.view import View, folded, plain, same
 from rankgate.errors import GateError, Reason, SettingsError
 
 __all__ = ["Detector"]
 
+# A text is read in blocks, which bound what one step costs, and a block's plain text in windows.
+_BLOCK = 98_304
+_SHARED = 32_768
 _WINDOW = 4096
 _LEAD = 64
 _OVERLAP = _LEAD + LONGEST + 64
 _LEVELS = 2
 # The shortest value of any type: "a@b.co", "::1" being too short to be anybody's.
 _SHORTEST = 6
+_RUN = re.compile(r"\S*+")
 
 
 class Detector:
@@ -33,8 +39,8 @@ class Detector:
     `types` are those of every profile it serves: overlapping findings are merged under one type and keep the
     others in `also`, so a plan that masks fewer types masks all it names. Building one checks that every
     recogniser works: SettingsError for a type or region nobody knows, GateError(DETECTOR_UNAVAILABLE) for a
-    recogniser that finds nothing. Methods raise GateError(DETECTOR_UNAVAILABLE) and nothing else, whatever the
-    text. Safe to share between threads.
+    recogniser that finds nothing. Methods raise GateError(DETECTOR_UNAVAILABLE) and nothing else of their own,
+    whatever the text. Safe to share between threads.
     """
 
     def __init__(
@@ -64,16 +70,18 @@ class Detector:
         )
         self.self_test()
 
-    def detect(self, text: str, *, cache: str = "") -> tuple[Finding, ...]:
+    def detect(self, text: str, *, cache: str = "", check: Check | None = None) -> tuple[Finding, ...]:
         """Return what `text` holds, sorted by start and free of overlaps.
 
         `cache` names the partition (the tenant) whose earlier results may be used; without one nothing is kept.
+        `check` is called every few milliseconds of work; a GateError it raises ends the work and passes through.
         """
+        check = check or unhurried
         if not cache:
-            return self._detect(text)
+            return self._detect(text, check)
         found = self._cache.get(cache, text)
         if found is None:
-            found = self._detect(text)
+            found = self._detect(text, check)
             self._cache.put(cache, text, found)
         return found
 
@@ -84,7 +92,7 @@ class Detector:
 
     def detect_key(self, key: str) -> tuple[Finding, ...]:
         """Return what the object key `key` holds."""
-        return self._detect(key)
+        return self._detect(key, unhurried)
 
     def detect_number(self, literal: str, key: str) -> tuple[Finding, ...]:
         """Return what the JSON number written as `literal` under the object key `key` may be."""
@@ -102,43 +110,65 @@ class Detector:
                 if index not in self._gate.fired(text) or all(one.type != name for one in recognizer.find(text)):
                     raise GateError(Reason.DETECTOR_UNAVAILABLE, f"self-test: the recogniser of {name} finds nothing")
 
-    def _detect(self, text: str) -> tuple[Finding, ...]:
+    def _detect(self, text: str, check: Check) -> tuple[Finding, ...]:
         if len(text) < _SHORTEST:
             return ()
         try:
-            found = union(self._scan(plain(text), _LEVELS, None))
+            found = union(paced(self._blocks(text, check), check))
             return _without_own(text, found) if found else found
         except GateError:
             raise
         except Exception as error:  # noqa: BLE001  whatever breaks, nothing passes uninspected
             raise GateError(Reason.DETECTOR_UNAVAILABLE, type(error).__name__) from None
 
-    def _scan(self, source: View, levels: int, only: frozenset[str] | None) -> Iterator[Finding]:
+    def _blocks(self, text: str, check: Check) -> Iterator[Finding]:
+        """Yield what `text` holds, block by block, each with a part it shares with the next."""
+        size = len(text)
+        for start in range(0, max(size - _SHARED, 1), _BLOCK):
+            block = text[start : start + _BLOCK + _SHARED]
+            for one in self._scan(plain(block), _LEVELS, None, check):
+                end = one.end
+                if start and one.start < _LEAD and end <= _SHARED:
+                    continue  # seen with the words before it in the block before
+                if end == len(block) < size - start:
+                    if one.start >= _BLOCK + _LEAD:
+                        continue  # seen whole in the next block
+                    # Longer than what two blocks share: over-mask rather than guess where it ends.
+                    end = _RUN.match(text, start + end).end() - start  # type: ignore[union-attr]
+                yield Finding(one.type, one.start + start, end + start, one.score) if start or end > one.end else one
+
+    def _scan(self, source: View, levels: int, only: frozenset[str] | None, check: Check) -> Iterator[Finding]:
         """Yield what `source` and its readings hold, as spans of the original."""
         view = folded(source)
         if levels and not source.text.isascii():
-            for reading in tags(source):
-                yield from self._scan(reading, levels - 1, only)
+            for reading in tags(source, check):
+                yield from self._scan(reading, levels - 1, only, check)
         fired: set[int] = set()
-        for finding in self._find(view.text, fired):
-            if finding.type in self.types and (only is None or finding.type in only):
-                start, end = view.locate(finding.start, finding.end)
-                yield Finding(finding.type, start, end, finding.score)
+        wanted = self.types if only is None else self.types & only
+        moved = view.locate is not same
+        for finding in self._find(view.text, fired, check):
+            if finding.type in wanted:
+                yield (
+                    Finding(finding.type, *view.locate(finding.start, finding.end), finding.score) if moved else finding
+                )
         for index in sorted(fired & self._readings.keys()):
-            yield from self._read(self._readings[index], view, levels, only)
+            yield from self._read(self._readings[index], view, levels, only, check)
 
-    def _read(self, reading: Reading, view: View, levels: int, only: frozenset[str] | None) -> Iterator[Finding]:
+    def _read(
+        self, reading: Reading, view: View, levels: int, only: frozenset[str] | None, check: Check
+    ) -> Iterator[Finding]:
         if levels == 0:
             return
         allowed = reading.types if only is None else only if reading.types is None else only & reading.types
-        for again in reading.read(view):
+        for again in reading.read(view, check):
             if len(again.text) >= _SHORTEST:
-                yield from self._scan(again, levels - 1, allowed)
+                yield from self._scan(again, levels - 1, allowed, check)
 
-    def _find(self, text: str, fired: set[int]) -> Iterator[Finding]:
+    def _find(self, text: str, fired: set[int], check: Check) -> Iterator[Finding]:
         """Yield findings in one folded text, window by window; adds what fired anywhere to `fired`."""
         size = len(text)
         for start in range(0, max(size - _OVERLAP, 1), _WINDOW):
+            check()
             window = text if size <= _WINDOW + _OVERLAP else text[start : start + _WINDOW + _OVERLAP]
             here = self._gate.fired(window)
             fired |= here
@@ -146,13 +176,13 @@ class Detector:
             for index in here:
                 if index >= len(self._recognizers) or self._recognizers[index].long:
                     continue
-                for one in self._recognizers[index].find(window):
-                    # Seen whole, and with the words before it, in exactly one of two neighbouring windows.
+                for one in self._recognizers[index].find(window, check):
+                    # Seen whole, and with the words before it, in at least one of two neighbouring windows.
                     if (start == 0 or one.start >= _LEAD) and (last or one.end < len(window)):
-                        yield Finding(one.type, one.start + start, one.end + start, one.score)
+                        yield Finding(one.type, one.start + start, one.end + start, one.score) if start else one
         for index in sorted(fired):
             if index < len(self._recognizers) and self._recognizers[index].long:
-                yield from self._recognizers[index].find(text)
+                yield from self._recognizers[index].find(text, check)
 
 
 def _without_own(text: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -17,6 +17,7 @@ from stdnum.pl import pesel
 
 from rankgate.detect.context import PHONE, SERIAL, Nearby, Words
 from rankgate.detect.finding import Finding
+from rankgate.detect.pace import Check, paced, unhurried
 
 __all__ = ["KINDS", "DigitNumbers", "is_card", "is_ssn"]
 
@@ -169,10 +170,10 @@ class DigitNumbers:
         *((kind.type, example) for kind in KINDS for example in kind.examples),
     )
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every number that proves itself: a whole run, or a part of one that is grouped like a number."""
         nearby = Nearby(text)
-        for run in _RUN.finditer(text):
+        for run in paced(_RUN.finditer(text), check):
             if run.end() - run.start() < _SHORTEST:
                 continue
             groups = [group.span() for group in _GROUP.finditer(text, *run.span())]

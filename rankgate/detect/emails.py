@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 from rankgate.detect.context import Nearby, Words
 from rankgate.detect.finding import Finding
+from rankgate.detect.pace import Check, paced, unhurried
 
 __all__ = ["Emails"]
 
 _LOCAL = 64
+_SIGN = re.compile("@")
 _DOT = r"(?:\.|\s{0,2}[\[({<]\s?(?:dot|\.|punto|punkt|point)\s?[\])}>]\s{0,2}|\s{1,2}dot\s{1,2})"
 _DOMAIN = re.compile(
     rf"[^\W_][\w\-]{{0,62}}(?:{_DOT}[\w\-]{{1,63}}){{0,7}}{_DOT}(?:xn--[a-z0-9\-]{{2,59}}|[^\W\d_]{{2,24}})"
@@ -39,12 +41,10 @@ class Emails:
         ("EMAIL_ADDRESS", "mail jane at example dot org"),
     )
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every address."""
-        at = text.find("@")
-        while at >= 0:
-            yield from _around(text, at, at + 1, 1.0)
-            at = text.find("@", at + 1)
+        for sign in paced(_SIGN.finditer(text), check):
+            yield from _around(text, *sign.span(), 1.0)
         low = text.lower()
         if "at" not in low and "(@" not in low and "[@" not in low:
             return

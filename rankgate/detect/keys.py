@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from rankgate.detect.context import Words
 from rankgate.detect.finding import Finding
+from rankgate.detect.pace import Check, paced, unhurried
 from rankgate.detect.recognizer import Rule, whole
 
 __all__ = ["API_KEYS", "Assignments", "JsonWebTokens", "PrivateKeys"]
@@ -94,10 +95,10 @@ class Assignments:
         ("API_KEY", "Authorization: Bearer " + _A),
     )
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every value that looks chosen or drawn rather than written."""
         for words, value, score in ((_ASSIGNED, _VALUE, 0.8), (_SCHEME, _CREDENTIAL, 0.85)):
-            for _, start in words.spans(text):
+            for _, start in paced(words.each(text), check):
                 match = value.match(text, start)
                 if match is not None:
                     secret = match.group().rstrip(".!?*")
@@ -112,13 +113,14 @@ def _unwordly(value: str) -> bool:
     sample = value[:_SAMPLE]
     cases = (sample != sample.upper()) + (sample != sample.lower())
     digit = _DIGIT.search(sample) is not None
-    other = _SIGN.search(sample) is not None
+    other = _SIGN.search(sample) is not None or _CLASH.search(sample) is not None
     return cases > 0 and len(set(sample)) >= 6 and digit + other + (cases == 2) >= (1 if digit else 2)
 
 
 _SAMPLE = 64
 _DIGIT = re.compile(r"[0-9]")
 _SIGN = re.compile(r"[^\w\-./:]")
+_CLASH = re.compile(r"[A-Z]{4}_[a-z]{4}|[a-z]{4}_[A-Z]{4}")
 _TOKEN = re.compile(r"(?<![0-9A-Za-z_\-])[0-9A-Za-z_\-]{10,}+(?:\.[0-9A-Za-z_\-]*+){1,4}")
 
 
@@ -130,9 +132,9 @@ class JsonWebTokens:
     long = True
     positives = (("JWT", "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0In0." + _A),)
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every run of dotted base64url whose first part is a header, glued prefixes taken off."""
-        for match in _TOKEN.finditer(text):
+        for match in paced(_TOKEN.finditer(text), check):
             head = match.group().partition(".")[0]
             at = head.find("eyJ")
             for _ in range(3):
@@ -174,11 +176,11 @@ class PrivateKeys:
         ("PRIVATE_KEY", "-----BEGIN EC PRIVATE" + " KEY-----\nMHcCAQEEIIGlRFa"),
     )
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every block from its first to its last line."""
         reached = 0
-        ends = [end.end() for end in _END.finditer(text)]
-        for begin in _BEGIN.finditer(text):
+        ends = [end.end() for end in paced(_END.finditer(text), check)]
+        for begin in paced(_BEGIN.finditer(text), check):
             if begin.start() < reached:
                 continue
             index = bisect_left(ends, begin.end())

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from rankgate.detect.finding import Finding
+from rankgate.detect.pace import Check, paced, unhurried
 from rankgate.detect.recognizer import Rule
 
 __all__ = ["IP", "MAC", "CredentialUrls"]
@@ -83,6 +84,7 @@ MAC = Rule(
 )
 
 _SCHEME = re.compile(r"[A-Za-z0-9+.\-]{1,15}[A-Za-z]")
+_MARK = re.compile("://")
 _REST = re.compile(r"://[^\s<>\"'`\\]{3,2048}")
 _USERINFO = re.compile(r"://[^\s/?#@:]{0,128}:[^\s/?#@]{1,256}@[^\s/?#]")
 _SECRET_PARAMETER = re.compile(
@@ -106,17 +108,20 @@ class CredentialUrls:
         ("URL_CREDENTIALS", "https://api.example.org/v1?api_key=" + "9f8e7d6c5b4a"),
     )
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every URL that carries credentials."""
-        at = text.find("://")
-        while at >= 0:
+        done = 0
+        for mark in paced(_MARK.finditer(text), check):
+            at = mark.start()
+            if at < done:
+                continue
             rest = _REST.match(text, at)
+            done = mark.end() if rest is None else rest.end()
             scheme = _SCHEME.match(text[max(0, at - 16) : at][::-1])
             if rest is not None and scheme is not None:
                 url = rest.group().rstrip(".,;:!?)]}*_")
                 if _USERINFO.search(url) or _has_secret(url):
                     yield Finding("URL_CREDENTIALS", at - scheme.end(), at + len(url), 0.95)
-            at = text.find("://", at + 3 if rest is None else rest.end())
 
 
 def _has_secret(url: str) -> bool:

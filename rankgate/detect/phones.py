@@ -16,6 +16,7 @@ from phonenumbers import PhoneMetadata, PhoneNumber
 
 from rankgate.detect.context import PHONE, SERIAL, Nearby, Words
 from rankgate.detect.finding import Finding
+from rankgate.detect.pace import Check, paced, unhurried
 from rankgate.errors import SettingsError
 
 __all__ = ["Phones", "e164"]
@@ -66,19 +67,19 @@ class Phones:
             (("PHONE_NUMBER", "(202) 555-0123"),) if self._nanp else ()
         )
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every number, with its extension."""
         budget = [_QUESTIONS]
         nearby = Nearby(text)
         taken = [0]
         if "+" in text or "00" in text or "011 " in text or "011-" in text:
-            for start, stop in _INTERNATIONAL.spans(text):
+            for start, stop in paced(_INTERNATIONAL.spans(text), check):
                 end = _international_end(text, start, stop, nearby, budget)
                 if end is not None:
                     taken.append(_with_extension(text, end))
                     yield Finding("PHONE_NUMBER", start, taken[-1], 0.95)
         done = 0
-        for start, stop in _NATIONAL.spans(text):
+        for start, stop in paced(_NATIONAL.spans(text), check):
             if start < done or start < taken[bisect_right(taken, start + 16) - 1]:
                 continue
             end = self._national_end(text, start, stop, nearby, budget)

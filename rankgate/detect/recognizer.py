@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rankgate.detect.finding import Finding
+from rankgate.detect.pace import Check, paced, unhurried
 
-__all__ = ["LONGEST", "Check", "Recognizer", "Rule", "whole"]
+__all__ = ["LONGEST", "Accept", "Recognizer", "Rule", "whole"]
 
 LONGEST = 384
-Check = Callable[[re.Match[str]], tuple[int, int] | None]
+Accept = Callable[[re.Match[str]], tuple[int, int] | None]
 
 
 class Recognizer(Protocol):
@@ -44,8 +45,8 @@ class Recognizer(Protocol):
         """(type, text) pairs that must be found."""
         ...
 
-    def find(self, text: str) -> Iterable[Finding]:
-        """Yield findings in `text`; they may overlap."""
+    def find(self, text: str, check: Check = ...) -> Iterable[Finding]:
+        """Yield findings in `text`; they may overlap. A loop over a whole text calls `check` every few milliseconds."""
         ...
 
 
@@ -56,13 +57,13 @@ def whole(match: re.Match[str]) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A recogniser made of one pattern and a check that narrows or refuses a match."""
+    """A recogniser made of one pattern and a function that narrows or refuses a match."""
 
     type: str
     triggers: tuple[str, ...]
     pattern: re.Pattern[str]
     examples: tuple[str, ...]
-    check: Check = whole
+    accept: Accept = whole
     score: float = 0.95
     long: bool = False
 
@@ -76,9 +77,9 @@ class Rule:
         """The examples, each of the one type."""
         return tuple((self.type, example) for example in self.examples)
 
-    def find(self, text: str) -> Iterator[Finding]:
-        """Yield every match the check accepts."""
-        for match in self.pattern.finditer(text):
-            span = self.check(match)
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
+        """Yield every match that is accepted."""
+        for match in paced(self.pattern.finditer(text), check):
+            span = self.accept(match)
             if span is not None:
                 yield Finding(self.type, span[0], span[1], self.score)

@@ -10,6 +10,7 @@ from stdnum.es import dni, nie
 from stdnum.it import codicefiscale
 
 from rankgate.detect.finding import Finding
+from rankgate.detect.pace import Check, paced, unhurried
 from rankgate.detect.recognizer import Rule
 
 __all__ = ["FISCAL_CODE", "NIF", "Ibans", "is_iban"]
@@ -49,9 +50,9 @@ class Ibans:
     long = False
     positives = (("IBAN_CODE", "DE89 3704 0044 0532 0130 00"), ("IBAN_CODE", "ibanGB82WEST12345698765432"))
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every IBAN; tried at each country code followed by two digits."""
-        for digits in _START.finditer(text):
+        for digits in paced(_START.finditer(text), check):
             at = digits.start() - (2 if text[digits.start() - 1].isalpha() else 3)
             length = _LENGTHS.get(text[at : at + 2].upper(), 0)
             body = _BODY.match(text, at) if length else None

@@ -8,10 +8,12 @@ look-alike letters, special dashes and spaces. No view is longer than four times
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-__all__ = ["Locate", "View", "fold", "folded", "mapped", "plain"]
+__all__ = ["Locate", "View", "fold", "folded", "mapped", "plain", "same", "stretches"]
 
 Locate = Callable[[int, int], tuple[int, int]]
 
@@ -45,12 +47,29 @@ class View:
 
 def plain(text: str) -> View:
     """Return `text` as its own view."""
-    return View(text, lambda start, end: (start, end))
+    return View(text, same)
+
+
+def same(start: int, end: int) -> tuple[int, int]:
+    """Return the span as it is: the way back from a text to itself."""
+    return start, end
 
 
 def mapped(text: str, starts: Sequence[int], ends: Sequence[int], parent: View) -> View:
     """Return a view of `parent` where character i of `text` stands for `parent.text[starts[i]:ends[i]]`."""
     return View(text, lambda start, end: parent.locate(starts[start], ends[end - 1]))
+
+
+def stretches(spans: Sequence[tuple[int, int]], parent: View) -> View:
+    """Return the view of `parent` that shows the spans, which are in order and not empty, and nothing between."""
+    text = "".join([parent.text[start:end] for start, end in spans])
+    places = [0, *accumulate(end - start for start, end in spans)]
+
+    def locate(start: int, end: int) -> tuple[int, int]:
+        first, last = bisect_right(places, start) - 1, bisect_right(places, end - 1) - 1
+        return parent.locate(spans[first][0] + start - places[first], spans[last][0] + end - places[last])
+
+    return View(text, locate)
 
 
 def fold(character: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import corpus
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankgate.detect import Detector, Finding
+from rankgate.detect.tokens import KNOWN
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.masking import Keys, Masker, Plan, is_pseudonym, is_tighter_or_equal, keyed_digest, tighten
 from rankgate.settings import STRUCTURED_TYPES, ProfileSettings
@@ -325,6 +328,22 @@ def test_a_look_alike_pseudonym_is_escaped_and_stays_so(text: str) -> None:
     assert "_x_" in masked
     assert "abcdefghijk" not in masked
     assert _mask(masked) == masked
+
+
+PIECES = ["AKIAQWERTYUIOPASDFGH", "HUNTERTWO", "PERSON", "US_SSN", "_", "_h_", "_x_", "abcdefghijklm", " ", "<", ">",
+          "password: ", "@masked.invalid", "jane@example.org", "."]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=10).map("".join))
+@settings(max_examples=400, deadline=None)
+def test_whatever_resembles_our_shapes_hides_nothing(text: str) -> None:
+    masked = _mask(text)
+    for own in re.finditer(rf"(?<![A-Za-z0-9_])(?:{'|'.join(KNOWN)})_(?:h_)?[a-z2-7]{{13}}(?![A-Za-z0-9])", text):
+        assert own.group() not in masked
+    for secret in re.finditer(r"AKIA[0-9A-Z]{16}", text):
+        assert secret.group() not in masked
+    for secret in re.finditer(r"password: (HUNTERTWO_(?:[hx]_)?abcdefghijklm)(?= |$)", text):
+        assert secret.group(1) not in masked
 
 
 def test_nobody_can_write_somebody_elses_pseudonym() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import random
+import time
 from collections.abc import Iterator
 
 import corpus
@@ -11,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankgate.detect import Detector, Finding
+from rankgate.detect.keys import JsonWebTokens
+from rankgate.detect.pace import Check, unhurried
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import STRUCTURED_TYPES
 
@@ -49,14 +54,14 @@ class Never:
     long = False
     positives = (("PERSON", "Ada Lovelace"),)
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         yield from ()
 
 
 class Broken(Never):
     """A recogniser that finds its positive and fails on anything else."""
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         if text != "Ada Lovelace":
             raise LookupError(text)
         yield Finding("PERSON", 0, 12, 1.0)
@@ -65,7 +70,8 @@ class Broken(Never):
 class Names(Never):
     """A recogniser of one name."""
 
-    def find(self, text: str) -> Iterator[Finding]:
+    def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
+        check()
         at = text.find("Ada Lovelace")
         if at >= 0:
             yield Finding("PERSON", at, at + 12, 0.9)
@@ -105,6 +111,28 @@ def test_a_key_longer_than_a_window_is_found_whole() -> None:
     key = "-----BEGIN PRIVATE" + f" KEY-----\n{body}\n-----END PRIVATE" + " KEY-----"
     text = "x" * 4000 + "\n" + key + "\nend"
     assert ("PRIVATE_KEY", key) in [(one.type, text[one.start : one.end]) for one in DETECTOR.detect(text)]
+
+
+def test_what_blocks_of_a_large_text_share_is_found_once_and_whole() -> None:
+    secret = "jane.roe@example.org"
+    for at in (0, 98_000, 98_304, 98_340, 98_368, 131_060, 131_072, 196_600, 229_376, 290_000):
+        text = f"{'lorem ipsum ' * 25_000}"
+        text = f"{text[:at]} {secret} {text[at:]}"
+        assert [text[one.start : one.end] for one in DETECTOR.detect(text)] == [secret], at
+
+
+def test_a_value_deep_in_a_long_encoded_run_is_found() -> None:
+    filler = "lorem ipsum dolor " * 20_000
+    for at in (0, 60_000, 100_000, 150_000, 220_000):
+        hidden = base64.b64encode(f"{filler[:at]} jane.roe@example.org {filler[at:220_000]}".encode()).decode()
+        place = (at * 4) // 3
+        assert any(one.start <= place + 8 and place + 24 <= one.end for one in DETECTOR.detect(hidden)), at
+
+
+def test_a_token_longer_than_a_block_is_found_to_its_end() -> None:
+    token = JsonWebTokens.positives[0][1] + "a" * 300_000
+    (found,) = [one for one in DETECTOR.detect(f"see {token} now") if one.type == "JWT"]
+    assert (found.start, found.end) == (4, 4 + len(token))
 
 
 def test_an_unknown_type_is_refused_by_name() -> None:
@@ -166,6 +194,59 @@ def test_without_a_partition_nothing_is_kept() -> None:
     assert own.cached_bytes > 0
 
 
+class Patience:
+    """A check that raises when it was called often enough."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise GateError(Reason.DEADLINE_EXCEEDED)
+
+
+def test_what_a_check_raises_passes_through_and_nothing_is_cached() -> None:
+    own = Detector(STRUCTURED_TYPES, phone_regions=REGIONS, cache_bytes=1 << 20)
+    for calls in range(40):
+        with pytest.raises(GateError) as caught:
+            own.detect("mail jane@example.org " * 2000, cache="acme", check=Patience(calls))
+        assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+        assert own.cached_bytes == 0
+
+
+def test_a_check_that_never_raises_changes_nothing() -> None:
+    for row in corpus.rows()[::11]:
+        assert DETECTOR.detect(row.text, check=Patience(10**6)) == DETECTOR.detect(row.text)
+
+
+@pytest.mark.parametrize(
+    "unit", ["%34", "&#52;", "a\n", "1 ", "1O ", "eyJabcdefgh.", "-----BEGIN PRIVATE KEY-----\n", "http://a?key=b ",
+             "password=aB3dE5 ", "\U000e0034", "YWJj", "ab ", "\uff14", "tel 030 1234567 ", "@", "jane@example.org "],
+    ids=ascii,
+)  # fmt: skip
+def test_a_deadline_is_met_within_100_ms_whatever_a_text_of_a_megabyte_holds(unit: str) -> None:
+    text = unit * (1_000_000 // len(unit))
+
+    def longest() -> float:
+        begin = last = time.thread_time()
+        pauses = [0.0]
+
+        def check() -> None:
+            nonlocal last
+            now = time.thread_time()
+            pauses.append(now - last)
+            last = now
+            if now - begin > 0.5:
+                raise GateError(Reason.DEADLINE_EXCEEDED)
+
+        with contextlib.suppress(GateError):
+            DETECTOR.detect(text, check=check)
+        return max(pauses)
+
+    assert longest() < 0.1
+
+
 def test_our_own_pseudonyms_are_not_detected() -> None:
     code = "abcdefghijk23"
     text = f"EMAIL_ADDRESS_{code}@masked.invalid CREDIT_CARD_{code} <US_SSN> API_KEY_h_{code} password: API_KEY_{code}"
@@ -174,6 +255,12 @@ def test_our_own_pseudonyms_are_not_detected() -> None:
 
 def test_a_value_dressed_as_a_pseudonym_is_still_detected() -> None:
     for text in ("CC_4222222222222", "PERSON_h_4222222222222", "<jane@example.org>", "EMAIL_ADDRESS_jane@example.org"):
+        assert DETECTOR.detect(text), text
+
+
+def test_a_secret_before_or_as_a_code_is_still_detected() -> None:
+    key = "AKI" + "AQWERTYUIOPASDFGH"
+    for text in (f"{key}_abcdefghijklm", f"<{key}>", "password: HUNTERTWO_abcdefghijklm"):
         assert DETECTOR.detect(text), text
 
 
@@ -224,8 +311,6 @@ def test_the_work_on_a_hostile_text_grows_no_faster_than_its_size(unit: str, mon
 
 
 def test_random_bytes_in_base64_are_not_findings() -> None:
-    import base64
-
     drawn = random.Random(7)
     texts = [base64.b64encode(drawn.randbytes(60)).decode() for _ in range(200)]
     assert sum(bool(DETECTOR.detect(text)) for text in texts) <= 2

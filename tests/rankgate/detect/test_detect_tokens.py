@@ -25,14 +25,22 @@ def test_a_pseudonym_is_recognised(text: str) -> None:
         "PERSON_x_abcdefghijk23",
         "P_abcdefghijk23",
         "PERSON__abcdefghijk23",
+        "SHOE_SIZE_abcdefghijk23",
+        "XPERSON_abcdefghijk23",
+        "AKIAQWERTYUIOPASDFGH_abcdefghijklm",
     ],
 )
 def test_what_only_resembles_one_is_not(text: str) -> None:
     assert not is_pseudonym(text)
 
 
-def test_hashes_escapes_and_redactions_are_ours_too() -> None:
-    assert len(own_spans("PERSON_h_abcdefghijk23 PERSON_x_abcdefghijk23 <PERSON>")) == 3
+def test_hashes_and_redactions_are_ours_too() -> None:
+    assert own_spans("PERSON_h_abcdefghijk23 <PERSON>") == [(0, 22), (23, 31)]
+
+
+def test_a_type_nobody_knows_makes_nothing_ours() -> None:
+    assert own_spans("HUNTERTWO_abcdefghijklm <HUNTERTWO> HUNTERTWO_h_abcdefghijklm") == []
+    assert own_spans("PERSON_x_abcdefghijklm") == []
 
 
 def test_five_digits_in_a_row_never_pass_as_ours() -> None:

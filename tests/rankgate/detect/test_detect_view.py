@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankgate.detect.view import fold, folded, plain
+from rankgate.detect.view import fold, folded, plain, stretches
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,15 @@ def test_every_span_of_a_folded_text_lies_in_the_source(source: str, data: st.Da
         low, high = view.locate(start, end)
         assert 0 <= low < high <= len(source)
         assert view.text[start:end] in folded(plain(source[low:high])).text
+
+
+@given(st.text(max_size=30), st.lists(st.integers(0, 30), max_size=8, unique=True))
+def test_stretches_show_what_was_chosen_and_lead_back_to_it(text: str, marks: list[int]) -> None:
+    marks = sorted(mark for mark in marks if mark <= len(text))
+    spans = list(zip(marks[::2], marks[1::2], strict=False))
+    view = stretches(spans, plain(text))
+    places = [index for start, end in spans for index in range(start, end)]
+    assert view.text == "".join(text[index] for index in places)
+    for first in range(len(places)):
+        for last in range(first, len(places)):
+            assert view.locate(first, last + 1) == (places[first], places[last] + 1)
