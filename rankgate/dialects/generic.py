@@ -21,7 +21,7 @@ def _envelope(status: int, message: str, _decision_id: str) -> dict[str, object]
 
 GENERIC = Dialect(
     name="generic",
-    revision=1,
+    revision=2,
     request=RequestShape(documents="documents", least_top_n=0),
     answers=(
         AnswerShape(results="results", score="relevance_score", echo=("document",)),

@@ -12,8 +12,16 @@ from rankgate.request import RerankRequest, Role, Text
 
 __all__ = ["RequestShape"]
 
-# Engines that speak two APIs take either, each with its own precedence.
-_DOCUMENT_MEMBERS = ("documents", "texts")
+# What some API calls its texts. Engines that speak two APIs take either, each with its own precedence.
+_TEXT_MEMBERS = (
+    "data", "documents", "input", "inputs", "items", "passages", "queries", "records", "sources", "text_1", "text_2",
+    "texts",
+)  # fmt: skip
+# What a body may claim about its documents; policy reads all of it on every request.
+_MOST_LABELS = 32
+_MOST_LABELS_IN_ALL = 4096
+_LONGEST_LABEL = 64
+_LONGEST_ID = 256
 
 
 def _wrong(field: str, expected: str) -> NoReturn:
@@ -86,15 +94,14 @@ class RequestShape:
         Some engines match names in any case (Go's encoding/json, with Unicode folding): the documents they rank
         would not be the ones that policy saw and dropped from.
         """
-        for rival in _DOCUMENT_MEMBERS:
-            if rival != self.documents and rival in body:
-                _wrong(rival, f"absent where '{self.documents}' is given")
-        ours = (self.query, self.model, self.top_n, self.return_documents, *self.instructions, *_DOCUMENT_MEMBERS)
-        names = {name.casefold(): name for name in ours if name is not None}
+        members = (self.documents, self.query, self.model, self.top_n, self.return_documents, *self.instructions)
         for key in body:
-            name = names.get(key.casefold(), key)
-            if name != key:
-                _wrong(name, "written in lower case")
+            name = key.casefold()
+            if name in members:
+                if name != key:
+                    _wrong(name, "written in lower case")
+            elif name in _TEXT_MEMBERS:
+                _wrong(name, f"absent where '{self.documents}' is given")
 
     def _documents(self, body: dict[str, Any]) -> list[Any]:
         documents = body.get(self.documents)
@@ -164,19 +171,31 @@ def _without(json: JsonText, array: tuple[str, ...], kept: set[int]) -> list[Edi
 
 def _ids(documents: list[Any]) -> tuple[str | None, ...]:
     ids = tuple(_member(document, "id", str) for document in documents)
+    if any(id_ is not None and len(id_) > _LONGEST_ID for id_ in ids):
+        _claims_too_much(f"an id of a document has at most {_LONGEST_ID} characters")
     return ids if any(id_ is not None for id_ in ids) else ()
 
 
 def _labels(documents: list[Any]) -> tuple[tuple[str, ...], ...]:
     labels = tuple(_label_list(document) for document in documents)
+    if sum(map(len, labels)) > _MOST_LABELS_IN_ALL:
+        _claims_too_much(f"all documents together have at most {_MOST_LABELS_IN_ALL} labels")
     return labels if any(labels) else ()
 
 
 def _label_list(document: Any) -> tuple[str, ...]:
     single = _member(document, "labels", str)
-    if single is not None:
-        return (single,)
-    return tuple(label for label in _member(document, "labels", list) or () if isinstance(label, str))
+    listed = [single] if single is not None else _member(document, "labels", list) or []
+    if len(listed) > _MOST_LABELS:
+        _claims_too_much(f"a document has at most {_MOST_LABELS} labels")
+    labels = tuple(label for label in listed if isinstance(label, str))
+    if any(len(label) > _LONGEST_LABEL for label in labels):
+        _claims_too_much(f"a label of a document has at most {_LONGEST_LABEL} characters")
+    return labels
+
+
+def _claims_too_much(limit: str) -> NoReturn:
+    raise GateError(Reason.BODY_INVALID, limit, public=limit)
 
 
 def _member(document: Any, name: str, kind: type) -> Any:

@@ -17,7 +17,7 @@ def _envelope(status: int, message: str, _decision_id: str) -> dict[str, object]
 
 TEI = Dialect(
     name="tei",
-    revision=1,
+    revision=2,
     request=RequestShape(
         documents="texts", object_documents=False, model=None, top_n=None, return_documents="return_text"
     ),

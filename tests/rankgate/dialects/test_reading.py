@@ -133,20 +133,27 @@ def test_two_instructions_are_refused(name):
 
 
 @EVERY
-def test_documents_of_another_api_beside_its_own_are_refused(name):
-    rival = "documents" if name == "tei" else "texts"
+@pytest.mark.parametrize(
+    "rival",
+    ["texts", "documents", "input", "inputs", "passages", "records", "items", "data", "text_1", "text_2", "queries",
+     "sources"],
+)  # fmt: skip
+def test_texts_of_another_api_beside_its_own_are_refused_in_any_spelling(name, rival):
+    if rival == member(name):
+        return
     says = f"field '{rival}' must be absent where '{member(name)}' is given"
-    assert refusal(name, request(name) | {rival: [CANARY]}) == says
-    assert refusal(name, request(name) | {rival: None}) == says
+    for key in (rival, rival.upper(), rival.title(), rival.replace("s", "\u017f")):
+        assert refusal(name, request(name) | {key: [CANARY]}) == says
+        assert refusal(name, request(name) | {key: None}) == says
 
 
-SPELLINGS = {
-    "Query": "query",
-    "DOCUMENTS": "documents",
-    "Texts": "texts",
-    "document\u017f": "documents",
-    "In\u017ftruct": "instruct",
-}
+@EVERY
+def test_texts_of_another_api_inside_a_member_are_tolerated(name):
+    got = read(name, request(name) | {"meta": {"input": ["x"], "passages": "y"}})
+    assert [text.value for text in got.texts if text.role is Role.OTHER] == ["x", "y"]
+
+
+SPELLINGS = {"Query": "query", "QUERY": "query", "In\u017ftruct": "instruct"}
 
 
 @EVERY
@@ -170,6 +177,41 @@ def test_ids_and_labels_are_taken_from_object_documents_where_they_have_the_righ
     got = read(name, request(name, documents))
     assert got.ids == ("d0", None, None, None, None, None)
     assert got.labels == (("a", "b"), ("c",), (), (), ("a", "b"), ())
+
+
+@EVERY
+def test_its_own_texts_in_another_spelling_are_refused(name):
+    own = member(name)
+    for key in (own.upper(), own.replace("s", "\u017f")):
+        assert refusal(name, request(name) | {key: [CANARY]}) == f"field '{own}' must be written in lower case"
+
+
+WITH_OBJECTS = pytest.mark.parametrize("name", ["cohere.v1", "cohere.v2", "generic"])
+
+
+@WITH_OBJECTS
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"labels": ["l"] * 33}, "a document has at most 32 labels"),
+        ({"labels": [None] * 33}, "a document has at most 32 labels"),
+        ({"labels": ["a", "b" * 65]}, "a label of a document has at most 64 characters"),
+        ({"labels": "b" * 65}, "a label of a document has at most 64 characters"),
+        ({"id": "i" * 257}, "an id of a document has at most 256 characters"),
+    ],
+    ids=["labels", "no labels", "long label", "long single label", "long id"],
+)
+def test_what_a_document_claims_about_itself_is_bounded(name, document, says):
+    assert refusal(name, request(name, ["x", document])) == says
+
+
+@WITH_OBJECTS
+def test_claims_at_their_bounds_are_read(name):
+    got = read(name, request(name, [{"id": "i" * 256, "labels": ["b" * 64] * 32}] * 128))
+    assert got.ids == ("i" * 256,) * 128
+    assert got.labels == (("b" * 64,) * 32,) * 128
+    says = "all documents together have at most 4096 labels"
+    assert refusal(name, request(name, [{"labels": ["l"] * 32}] * 128 + [{"labels": "l"}])) == says
 
 
 @EVERY
