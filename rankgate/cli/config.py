@@ -60,3 +60,20 @@ def docs() -> None:
     from rankgate.cli.settings_page import page
 
     click.echo(page(), nl=False)
+
+
+@config.command()
+@click.argument("file", type=FILE)
+@click.option("--admin-socket", type=FILE, required=True, help="Unix socket of Envoy's admin interface.")
+@click.option("--authz-slots", type=click.IntRange(1, 64), default=1, help="Number of ext_authz processes.")
+@click.option("--proc-slots", type=click.IntRange(1, 64), default=1, help="Number of ext_proc processes.")
+def envoy(file: Path, admin_socket: Path, authz_slots: int, proc_slots: int) -> None:
+    """Print Envoy's configuration for the settings in FILE."""
+    from rankgate.envoyconfig import render
+    from rankgate.resources import envoy_template
+    from rankgate.settings import load
+
+    text = render(
+        load(file), envoy_template(), admin_socket=admin_socket, authz_slots=authz_slots, proc_slots=proc_slots
+    )
+    click.echo(text, nl=False)
