@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
+from collections.abc import AsyncIterator
 
 import grpc
 
@@ -20,7 +22,7 @@ from rankgate.clients.masking import read_keys
 from rankgate.clients.offload import Offload, deadline
 from rankgate.clients.processor import ProcessorProbe
 from rankgate.clients.recording import Recording
-from rankgate.clients.serving import Slot
+from rankgate.clients.slot import Slot
 from rankgate.decision import Decision, Deny
 from rankgate.detect import Detector
 from rankgate.errors import GateError
@@ -37,14 +39,9 @@ class Authorization:
 
     service = wire.SERVICE
 
-    def __init__(
-        self, gate: Gate, recording: Recording, verifier: Verifier, probe: ProcessorProbe, work: Offload
-    ) -> None:
+    def __init__(self, gate: Gate, recording: Recording) -> None:
         self._gate = gate
         self._recording = recording
-        self._verifier = verifier
-        self._probe = probe
-        self._work = work
         self._log = logs.logger("ext_authz")
         self._running: set[asyncio.Task[tuple[Decision, bytes]]] = set()
 
@@ -54,20 +51,14 @@ class Authorization:
         return grpc.method_handlers_generic_handler(wire.SERVICE, {wire.CHECK: method})
 
     async def start(self) -> None:
-        """Load keys and policy. Calls are refused, not delayed, while an issuer is out."""
-        await self._gate.policy.start()
-        await self._verifier.start()
+        """Record the start."""
         await self._lifecycle(What.START)
 
     async def stop(self) -> None:
-        """Finish what is being decided, record the end, release everything."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Finish what is still being decided for callers who left, and record the end."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._gate.settings.limits.check_timeout_s)
         await self._lifecycle(What.STOP)
-        await self._verifier.stop()
-        await self._gate.policy.stop()
-        await self._probe.stop()
-        self._work.close()
-        await self._recording.close()
 
     async def _check(self, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         decision_id = new_decision_id(self._gate.clock())
@@ -97,8 +88,12 @@ class Authorization:
             self._log.error("lifecycle_not_recorded", reason=error.reason.value)
 
 
-async def build(settings: Settings, slot: Slot) -> Authorization:
-    """Build the filter with everything it works with. Raises SettingsError."""
+@contextlib.asynccontextmanager
+async def build(settings: Settings, slot: Slot) -> AsyncIterator[Authorization]:
+    """Hold everything the filter works with, ready for calls; raises SettingsError.
+
+    Calls are refused, not delayed, while an issuer is out.
+    """
     keys = read_keys(settings.masking)
     plans = {name: Plan.of(profile) for name, profile in settings.masking.profiles.items()} | {"none": Plan.none()}
     detector = Detector(
@@ -106,26 +101,39 @@ async def build(settings: Settings, slot: Slot) -> Authorization:
         phone_regions=settings.masking.phone_regions,
         cache_bytes=settings.masking.cache_bytes,
     )
-    verifier = Verifier(settings.issuers)
-    probe = ProcessorProbe(settings.sockets.directory)
-    work = Offload()
-    recording = await Recording.open(settings, slot, keys)
-    gate = Gate(
-        settings=settings,
-        keys=keys,
-        plans=plans,
-        all_types=Plan.of(settings.masking.everything),
-        detector=detector,
-        identities=verifier,
-        policy=engine_for(settings.policy, changed=recording.policy_changed),
-        processor=probe,
-        credentials=broker_for(settings.credentials, keys.lease()),
-        audit=recording,
-        work=work,
-        clock=time.time,
-        deadline=deadline,
-    )
-    return Authorization(gate, recording, verifier, probe, work)
+    async with contextlib.AsyncExitStack() as scope:
+        # First in and last out: what any other part does until its end can be recorded.
+        recording = await Recording.open(settings, slot, keys)
+        scope.push_async_callback(recording.close)
+        work = Offload()
+        scope.callback(work.close)
+        probe = ProcessorProbe(settings.sockets.directory)
+        scope.push_async_callback(probe.stop)
+        policy = engine_for(settings.policy, changed=recording.policy_changed)
+        scope.push_async_callback(policy.stop)
+        await policy.start()
+        verifier = Verifier(settings.issuers)
+        scope.push_async_callback(verifier.stop)
+        await verifier.start()
+        gate = Gate(
+            settings=settings,
+            keys=keys,
+            plans=plans,
+            all_types=Plan.of(settings.masking.everything),
+            detector=detector,
+            identities=verifier,
+            policy=policy,
+            processor=probe,
+            credentials=broker_for(settings.credentials, keys.lease()),
+            audit=recording,
+            work=work,
+            clock=time.time,
+            deadline=deadline,
+        )
+        authorization = Authorization(gate, recording)
+        await authorization.start()
+        scope.push_async_callback(authorization.stop)
+        yield authorization
 
 
 def new_decision_id(now: float) -> str:

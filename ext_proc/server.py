@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 
@@ -17,13 +18,16 @@ from rankgate.clients import logs
 from rankgate.clients.masking import read_keys
 from rankgate.clients.offload import Offload, deadline
 from rankgate.clients.recording import Recording
-from rankgate.clients.serving import Slot
+from rankgate.clients.slot import Slot
 from rankgate.detect import Detector
 from rankgate.errors import GateError
 from rankgate.masking import Plan
 from rankgate.settings import Settings
 
 __all__ = ["Processing", "build"]
+
+# At the end: how long to wait for records that are being written.
+RECORDS_S = 5.0
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -51,11 +55,10 @@ class Processing:
         await self._lifecycle(What.START)
 
     async def stop(self) -> None:
-        """Finish the records of calls that ended, record the end, close the log."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Finish the records of calls that ended, and record the end."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=RECORDS_S)
         await self._lifecycle(What.STOP)
-        self._work.close()
-        await self._recording.close()
 
     async def _process(self, _requests: object, context: Context) -> None:
         """Carry one call. Ends well only after every phase was answered: a clean early end is a leak."""
@@ -118,8 +121,9 @@ class Processing:
             self._log.error("lifecycle_not_recorded", reason=error.reason.value)
 
 
-async def build(settings: Settings, slot: Slot) -> Processing:
-    """Build the filter with everything it works with. Raises SettingsError."""
+@contextlib.asynccontextmanager
+async def build(settings: Settings, slot: Slot) -> AsyncIterator[Processing]:
+    """Hold everything the filter works with, ready for calls; raises SettingsError."""
     keys = read_keys(settings.masking)
     tools = Tools(
         detector=Detector(
@@ -136,7 +140,16 @@ async def build(settings: Settings, slot: Slot) -> Processing:
         phone_regions=settings.masking.phone_regions,
         deadline=lambda: deadline(settings.limits.process_timeout_s),
     )
-    return Processing(tools, await Recording.open(settings, slot, keys), Offload(), time.time)
+    async with contextlib.AsyncExitStack() as scope:
+        # First in and last out: what any other part does until its end can be recorded.
+        recording = await Recording.open(settings, slot, keys)
+        scope.push_async_callback(recording.close)
+        work = Offload()
+        scope.callback(work.close)
+        processing = Processing(tools, recording, work, time.time)
+        await processing.start()
+        scope.push_async_callback(processing.stop)
+        yield processing
 
 
 def _decision(exchange: Exchange) -> str:

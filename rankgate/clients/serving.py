@@ -9,9 +9,11 @@ import os
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -23,7 +25,10 @@ from rankgate.clients.slot import Slot
 from rankgate.errors import GateError, SettingsError
 from rankgate.settings import Settings, SocketSettings, load
 
-__all__ = ["Filter", "Slot", "run"]
+__all__ = ["Build", "Filter", "drain_s", "run"]
+
+# At the end: how long what a filter holds may take to be released, after the last call.
+RELEASE_S = 15.0
 
 
 class Filter(Protocol):
@@ -35,16 +40,9 @@ class Filter(Protocol):
         """Return the handler of the service's methods."""
         ...
 
-    async def start(self) -> None:
-        """Acquire everything; returns when calls can be served."""
-        ...
 
-    async def stop(self) -> None:
-        """Release everything, after the last call."""
-        ...
-
-
-Build = Callable[[Settings, Slot], Awaitable[Filter]]
+Build = Callable[[Settings, Slot], AbstractAsyncContextManager[Filter]]
+"""Holds a filter: entered before the first call, left after the last one, whatever happened in between."""
 
 
 def run(role: str, build: Build) -> int:
@@ -85,12 +83,19 @@ async def _coroutine(awaitable: Awaitable[None]) -> None:
 async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
     log = logs.logger(slot.role)
     stopping = asyncio.Event()
+
+    def stop() -> None:
+        if not stopping.is_set():
+            stopping.set()
+            _end_within(drain_s(settings) + RELEASE_S, log)
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     path = envoyconfig.filter_socket(settings.sockets.directory, slot.role, slot.number)
-    with _owned(path, settings.sockets):
-        filter_ = await build(settings, slot)
+    async with contextlib.AsyncExitStack() as scope:
+        scope.enter_context(_owned(path, settings.sockets))
+        filter_ = await scope.enter_async_context(build(settings, slot))
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", settings.grpc_message_bytes),
@@ -100,20 +105,34 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
         status = health.aio.HealthServicer()  # type: ignore[attr-defined]  # added at run time where asyncio exists
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         server.add_generic_rpc_handlers((filter_.handler(),))
-        await filter_.start()
-        try:
-            _bind(server, path, settings.sockets)
-            await server.start()
-            for service in ("", filter_.service):
-                await status.set(service, health_pb2.HealthCheckResponse.SERVING)
-            log.info("serving", slot=slot.number)
-            await stopping.wait()
-            await status.enter_graceful_shutdown()
-            # Longer than the longest call, so that a rolling restart cuts none.
-            await server.stop(settings.upstream.timeout_s + settings.limits.check_timeout_s)
-        finally:
-            await filter_.stop()
-        log.info("stopped", slot=slot.number)
+        _bind(server, path, settings.sockets)
+        # Longer than the longest call, so that a rolling restart cuts none.
+        scope.push_async_callback(server.stop, drain_s(settings))
+        await server.start()
+        for service in ("", filter_.service):
+            await status.set(service, health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", slot=slot.number)
+        await stopping.wait()
+        await status.enter_graceful_shutdown()
+    log.info("stopped", slot=slot.number)
+
+
+def drain_s(settings: Settings) -> float:
+    """Return how long calls under way may go on after SIGTERM, in seconds."""
+    return settings.deadline_s + 1.0
+
+
+def _end_within(seconds: float, log: Any) -> None:
+    """End the process after `seconds` if it is still there. What was answered is on disk by then."""
+
+    def end() -> None:
+        log.error("stop_overdue")
+        os._exit(1)
+
+    # A thread, because what hangs may be the loop, or a thread that the interpreter would wait for.
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 @contextlib.contextmanager

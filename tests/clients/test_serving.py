@@ -1,34 +1,58 @@
-"""A filter's socket is private, has one owner, and the process ends in order."""
+"""A filter's socket is private, has one owner, and the process ends in order, also where something fails."""
 
 import asyncio
+import json
 import os
 import signal
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from rankgate.clients.serving import drain_s
+from rankgate.settings import load
+
+# `test.Echo/Call` answers with what it is sent; a call "slow" says when it runs, and takes half a second.
 PROGRAM = """
-import sys, grpc
-from rankgate.clients.serving import run
+import asyncio, contextlib, sys, time, grpc
+from rankgate.clients import serving
+from rankgate.errors import SettingsError
 
 class Echo:
     service = "test.Echo"
     def handler(self):
         async def call(data, context):
+            if data == b"slow":
+                print("running", flush=True)
+                await asyncio.sleep(0.5)
             return data
         return grpc.method_handlers_generic_handler("test.Echo", {"Call": grpc.unary_unary_rpc_method_handler(call)})
-    async def start(self): pass
-    async def stop(self): print("released", flush=True)
 
+@contextlib.contextmanager
+def part(name):
+    try:
+        yield
+    finally:
+        print(name, "released", flush=True)
+
+def fail(error):
+    raise error
+
+@contextlib.asynccontextmanager
 async def build(settings, slot):
-    return Echo()
+    with part("recording"), part("keys"):
+        %s
+        yield Echo()
+        %s
 
-sys.exit(run("echo", build))
+%s
+sys.exit(serving.run("echo", build))
 """
+RELEASED = b"keys released\nrecording released\n"
 
 
 @pytest.fixture
@@ -55,9 +79,10 @@ directory = "{tmp_path}/s"
 async def start(config, tmp_path):
     children = []
 
-    async def _start(*, wait=True):
+    async def _start(*, wait=True, opening="", closing="", before=""):
+        program = PROGRAM % (opening, closing, before)
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PROGRAM, "--config", str(config),
+            sys.executable, "-c", program, "--config", str(config),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2],
         )  # fmt: skip
         children.append(child)
@@ -93,8 +118,152 @@ async def test_it_serves_and_releases_everything_at_sigterm(start, tmp_path):
         assert await channel.unary_unary("/test.Echo/Call")(b"hello") == b"hello"
     child.send_signal(signal.SIGTERM)
     out, _ = await asyncio.wait_for(child.communicate(), 20)
-    assert (child.returncode, out) == (0, b"released\n")
+    assert (child.returncode, out) == (0, RELEASED)
     assert not (tmp_path / "s/echo-0.sock").exists()
+
+
+async def test_a_call_under_way_is_answered_before_anything_is_released(start, tmp_path):
+    child = await start()
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s/echo-0.sock") as channel:
+        call = channel.unary_unary("/test.Echo/Call")(b"slow")
+        await call.wait_for_connection()
+        assert await child.stdout.readline() == b"running\n"
+        child.send_signal(signal.SIGTERM)
+        assert await call == b"slow"
+    out, _ = await asyncio.wait_for(child.communicate(), 20)
+    assert (child.returncode, out) == (0, RELEASED)
+
+
+def test_calls_may_go_on_for_longer_than_the_longest_one_takes(config):
+    settings = load(config)
+    assert drain_s(settings) > settings.deadline_s
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        ("SettingsError('policy.directory is empty')", 2, b"echo: policy.directory is empty"),
+        ("RuntimeError('unforeseen')", 1, b"RuntimeError: unforeseen"),
+    ],
+)
+async def test_a_start_that_fails_releases_what_was_held_and_leaves_no_socket(start, tmp_path, error, code, says):
+    child = await start(wait=False, opening=f"fail({error})")
+    out, err = await asyncio.wait_for(child.communicate(), 20)
+    assert (child.returncode, out) == (code, RELEASED)
+    assert says in err
+    assert not (tmp_path / "s/echo-0.sock").exists()
+    await start()
+
+
+async def test_a_socket_that_cannot_be_bound_releases_what_was_held(start, config, tmp_path):
+    config.write_text(config.read_text().replace(f"{tmp_path}/s", f"{tmp_path}/{'s' * 110}"))
+    child = await start(wait=False)
+    out, err = await asyncio.wait_for(child.communicate(), 20)
+    assert (child.returncode, out) == (2, RELEASED)
+    assert b"cannot bind" in err
+
+
+async def test_an_end_that_fails_still_releases_the_rest_the_recording_last(start, tmp_path):
+    child = await start(closing="fail(RuntimeError('unforeseen'))")
+    child.send_signal(signal.SIGTERM)
+    out, _ = await asyncio.wait_for(child.communicate(), 20)
+    assert (child.returncode, out) == (1, RELEASED)
+    assert not (tmp_path / "s/echo-0.sock").exists()
+
+
+@pytest.mark.parametrize(
+    "hang", ["await asyncio.sleep(99)", "time.sleep(99)", "await asyncio.to_thread(time.sleep, 99)"]
+)
+async def test_an_end_that_hangs_is_ended(start, hang):
+    child = await start(closing=hang, before="serving.drain_s = lambda settings: 0.2; serving.RELEASE_S = 0.2")
+    child.send_signal(signal.SIGTERM)
+    _, err = await asyncio.wait_for(child.communicate(), 20)
+    assert child.returncode == 1
+    assert json.loads(err.splitlines()[-1])["event"] == "stop_overdue"
+
+
+# -- the folder -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o751, 0o752, 0o777])
+async def test_a_folder_that_others_can_enter_is_refused(start, tmp_path, mode):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s").chmod(mode)
+    child = await start(wait=False)
+    out, err = await asyncio.wait_for(child.communicate(), 20)
+    assert (child.returncode, out) == (2, b"")
+    assert f"sockets.directory {tmp_path}/s can be entered by others".encode() in err
+    assert b"chmod o=" in err
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+async def test_a_folder_of_another_user_is_refused(start, tmp_path):
+    (tmp_path / "s").mkdir(mode=0o700)
+    os.chown(tmp_path / "s", 65534, -1)
+    child = await start(wait=False)
+    _, err = await asyncio.wait_for(child.communicate(), 20)
+    assert child.returncode == 2
+    assert b"belongs to another user" in err
+
+
+async def test_a_private_folder_that_is_there_is_left_as_it_is(start, tmp_path):
+    (tmp_path / "s").mkdir(mode=0o700)
+    await start()
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
+
+
+async def test_the_umask_of_whoever_starts_it_keeps_no_group_out(start, tmp_path):
+    await start(before="import os; os.umask(0o077)")
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "s/echo-0.sock").stat().st_mode) == 0o660
+
+
+CONNECT = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as one:
+    one.connect(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a process as a member of the group alone")
+@pytest.mark.parametrize("there", [False, True], ids=["made here", "there before"])
+async def test_a_process_with_only_the_shared_group_can_connect_and_one_without_cannot(start, config, there):
+    group = 54321
+    # Not below pytest's own folder, which nobody else can enter.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: PTH101
+        directory = Path(folder) / "s"
+        if there:
+            directory.mkdir(mode=0o700)
+        text = config.read_text().replace(f"{config.parent}/s", str(directory))
+        config.write_text(f"{text}group = {group}\n")
+        await start(wait=False)
+        socket = directory / "echo-0.sock"
+        await serving(socket)
+        assert (directory.stat().st_gid, socket.stat().st_gid) == (group, group)
+        modes = stat.S_IMODE(directory.stat().st_mode), stat.S_IMODE(socket.stat().st_mode)
+        assert modes == (0o750, 0o660)
+        for gid, code in ((group, 0), (group + 1, 1)):
+            done = await asyncio.create_subprocess_exec(
+                "/usr/bin/env", "python3", "-I", "-S", "-c", CONNECT, str(socket), user=65534, group=gid,
+                extra_groups=[], env={"PATH": "/usr/local/bin:/usr/bin:/bin"}, stderr=asyncio.subprocess.PIPE, cwd="/",
+            )  # fmt: skip
+            _, err = await asyncio.wait_for(done.communicate(), 20)
+            assert done.returncode == code, err
+            assert code == 0 or b"PermissionError" in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may give a file to any group")
+async def test_a_group_that_cannot_be_given_is_named(start, config):
+    config.write_text(f"{config.read_text()}group = 54321\n")
+    child = await start(wait=False)
+    _, err = await asyncio.wait_for(child.communicate(), 20)
+    assert child.returncode == 2
+    assert b"sockets.group 54321 cannot be given" in err
+
+
+# -- the path ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_second_process_on_the_same_socket_is_refused_and_disturbs_nothing(start, tmp_path):

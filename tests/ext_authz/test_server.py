@@ -17,25 +17,6 @@ from rankgate.pb import ext_authz_pb2 as pb
 METHOD = f"/{SERVICE}/{CHECK}"
 
 
-class Part:
-    """Stands for a client that only needs to be stopped."""
-
-    def __init__(self, fault=None):
-        self.stopped = False
-        self.fault = fault
-
-    async def start(self):
-        pass
-
-    async def stop(self):
-        self.stopped = True
-        if self.fault:
-            raise self.fault
-
-    def close(self):
-        self.stopped = True
-
-
 class Recorder(Trail):
     """A trail with a lifecycle, and an end."""
 
@@ -72,7 +53,7 @@ async def serve(tmp_path):
     servers = []
 
     async def _serve(one):
-        authorization = Authorization(one, one.audit, Part(), Part(), Part())
+        authorization = Authorization(one, one.audit)
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((authorization.handler(),))
         server.add_insecure_port(f"unix:{tmp_path}/s")
