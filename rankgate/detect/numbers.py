@@ -1,8 +1,8 @@
 """Numbers of a JSON body: what a bare number may be, where no text around it tells.
 
 A finding here makes the caller refuse the request, as a number cannot be masked. So only what proves itself
-counts: cards by range, length and Luhn, national identifiers of eleven digits and more by their check digits.
-Shorter numbers count where the key names them.
+counts: cards by range, length and Luhn, and eleven digits whose check digits fit. Numbers that are shorter, or that
+a machine's id passes for too often (one in twelve is a valid Aadhaar number), count where the key names them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from rankgate.detect.finding import Finding
 
 __all__ = ["in_number"]
 
+_SHORTEST = 7
 _LONGEST = 19
 _KEYS: tuple[tuple[str, re.Pattern[str], range], ...] = (
+    ("IN_AADHAAR", re.compile(r"aa?dha+r|uidai|(?:^|_)uid(?:_|$)"), range(12, 13)),
     ("US_SSN", re.compile(r"ssn|social_?sec"), range(9, 10)),
     ("UK_NHS", re.compile(r"nhs"), range(10, 11)),
     ("PHONE_NUMBER", re.compile(r"phone|mobile|(?:^|_)(?:tel|cell|fax|msisdn)(?:_|$)|whatsapp|telefon"), range(7, 16)),
@@ -35,7 +37,7 @@ def in_number(literal: str, key: str) -> Iterator[Finding]:
     end = len(literal)
     if 13 <= len(digits) <= _LONGEST and is_card(digits):
         yield Finding("CREDIT_CARD", 0, end, 0.95)
-    for name in ("IN_AADHAAR", "PL_PESEL", "DE_TAX_ID"):
+    for name in ("PL_PESEL", "DE_TAX_ID"):
         kind = _STRONG[name]
         if len(digits) in kind.lengths and kind.check(digits):
             yield Finding(name, 0, end, 0.8)
@@ -52,6 +54,8 @@ def in_number(literal: str, key: str) -> Iterator[Finding]:
 
 def _whole(literal: str) -> str | None:
     """Return the digits of an integral number, however it is written, None for any other or longer one."""
+    if literal.isascii() and literal.isdigit() and literal[0] != "0":
+        return literal if _SHORTEST <= len(literal) <= _LONGEST else None
     if len(literal) > 400:
         return None
     try:
@@ -61,7 +65,7 @@ def _whole(literal: str) -> str | None:
     if (
         not value.is_finite()
         or value.adjusted() >= _LONGEST
-        or value.adjusted() < 6
+        or value.adjusted() < _SHORTEST - 1
         or value != value.to_integral_value()
     ):
         return None
