@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from rankgate.decision import RECEIPT
 from rankgate.errors import SettingsError
 from rankgate.settings import Settings, UpstreamSettings
 from rankgate.settings.headers import RESERVED_HEADERS, RESERVED_PREFIXES
@@ -16,8 +17,14 @@ __all__ = ["SOCKET_PATH_BYTES", "filter_socket", "render"]
 # RFC 6750 section 2.1, one space; anything else is answered before the body is read.
 BEARER = r"[Bb][Ee][Aa][Rr][Ee][Rr] [A-Za-z0-9._~+/=-]+"
 
-# The receipt is the gate's to give.
-RECEIPT_HEADER = "x-rankgate-decision-id"
+# What the access log says of a method; any other text is the caller's own.
+METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+
+# The details of Envoy's that end in a text of somebody else's, by their beginning.
+DETAIL_WORDS = ("upstream_reset_before_response_started", "ext_proc_error", "codec_error")
+
+# Carries the status of a local reply to the filter that undoes Envoy's gRPC form of it.
+STATUS_HEADER = "x-rankgate-status"
 
 LOCAL_REPLIES = (
     (400, "the request is not acceptable"),
@@ -77,10 +84,13 @@ def render(settings: Settings, template: str, *, admin_socket: Path, authz_slots
         authz_sockets=authz,
         proc_sockets=proc,
         bearer=BEARER,
+        methods=list(METHODS),
+        detail_words=DETAIL_WORDS,
+        status_header=STATUS_HEADER,
         reserved_prefixes=RESERVED_PREFIXES,
         reserved_headers=RESERVED_HEADERS,
         hidden_headers=settings.hidden_headers,
-        unwanted_answer_headers=[*settings.hidden_headers, RECEIPT_HEADER],
+        unwanted_answer_headers=[*settings.hidden_headers, RECEIPT],
         local_replies=LOCAL_REPLIES,
         other_reply=OTHER_REPLY,
     )

@@ -25,9 +25,12 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 from flow.upstream import RecordingUpstream
 from redis.asyncio import Redis
+from yarl import URL
 
 from rankgate.clients.embedded import FilterCommand, Stack, admin, filter_command
+from rankgate.clients.state import merged
 from rankgate.demo.issuer import DevIssuer
+from rankgate.settings.text import to_toml
 
 __all__ = ["ALLOW_ALL", "Answer", "Gate", "trivial"]
 
@@ -164,7 +167,11 @@ class Gate:
         data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode())
         timeout = aiohttp.ClientTimeout(total=30)
         async with self._http.request(
-            method, f"{self.url}{path}", data=data, headers={**sent, **(headers or {})}, timeout=timeout
+            method,
+            URL(f"{self.url}{path}", encoded=True),
+            data=data,
+            headers={**sent, **(headers or {})},
+            timeout=timeout,
         ) as answer:
             received = await answer.read()
             names = dict.fromkeys(name.lower() for name in answer.headers)
@@ -281,26 +288,7 @@ class Gate:
             "sockets": {"directory": str(self.directory / "sockets")},
             "envoy": {"access_log": str(self.directory / "run" / "access.log")},
         }
-        merged = _merge(settings, self._overrides)
-        text = "".join(f"{name} = {_toml(value)}\n" for name, value in merged.items())
-        (self.directory / "gate.toml").write_text(text)
-
-
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in over.items():
-        old = merged.get(name)
-        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return {name: value for name, value in merged.items() if value is not None}
-
-
-def _toml(value: Any) -> str:
-    """Return a value on one line of TOML; its strings, numbers and booleans are JSON's."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+        (self.directory / "gate.toml").write_text(to_toml(merged(settings, self._overrides)))
 
 
 def _complete(received: bytes) -> bool:

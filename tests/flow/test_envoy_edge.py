@@ -313,7 +313,8 @@ async def test_a_call_without_a_bearer_is_answered_before_its_body_arrives(edge:
         head = f"POST /v2/rerank HTTP/1.1\r\nHost: gate\r\n{line}\r\nContent-Length: 1000000\r\n\r\n".encode()
         answer = await edge.raw(head, within_s=5)
         assert status(answer) == expected, line
-        assert (b"www-authenticate: Bearer" in answer) is (expected == 401)
+        challenge = b'Bearer realm="rankgate"' + (b', error="invalid_request"' if expected == 400 else b"")
+        assert b"www-authenticate: %s\r\n" % challenge in answer
     assert not edge.journal("ext_authz")
     assert not edge.journal("ext_proc")
 
@@ -363,20 +364,128 @@ async def test_ext_proc_sees_no_credential_and_the_caller_no_cookie(edge: Gate) 
     assert not shown & {"authorization", "cookie", "proxy-authorization", "set-cookie"}
 
 
+GRPC = ["application/grpc", "application/grpc+proto"]
+
+
+@pytest.mark.parametrize("kind", GRPC)
+async def test_a_caller_who_says_grpc_is_refused_with_a_status_and_a_body_of_http(edge: Gate, kind: str) -> None:
+    said, denied = {"content-type": kind}, {"content-type": kind, "x-trivial-deny": "1"}
+    for path, headers, token, expected in (
+        ("/v2/rerank", said, None, 401),
+        ("/v2/rerank", said, "a,b", 400),
+        ("/v2%2frerank", said, "", 400),
+        ("/nowhere", said, "", 404),
+        ("/v2/rerank", denied, "", 403),
+    ):
+        answer = await edge.post(path, CALL, headers, token=token)
+        assert (answer.status, answer.headers["content-type"]) == (expected, "application/json")
+        assert answer.json["message"]
+        assert not {name for name in answer.headers if name.startswith("grpc-") or name == "x-rankgate-status"}
+    assert answer.body == b'{"message": "native denial", "detail": null}'
+    assert answer.headers["x-rankgate-decision-id"].startswith("id-")
+    assert {entry["code"] for entry in await edge.access_log(5)} == {400, 401, 403, 404}
+    assert await edge.counter("http.ingress.lua.errors") == 0
+
+
+async def test_a_caller_who_says_grpc_over_http2_is_refused_with_a_status_of_http(edge: Gate) -> None:
+    connection = await http2.Connection.open(edge.port)
+    said = [("authorization", "Bearer a.b.c"), ("content-type", "application/grpc"), ("te", "trailers")]
+    connection.send(http2.HEADERS, http2.END_HEADERS, 1, http2.block([*HEAD[:3], (":path", "/nowhere"), *said]))
+    connection.send(http2.DATA, http2.END_STREAM, 1, BODY)
+    assert await connection.status(1) == 404
+    connection.close()
+
+
+async def test_what_a_caller_who_says_grpc_sends_to_a_gate_that_fails_is_answered_503(edge: Gate) -> None:
+    await edge.stack.child("ext_authz-0").stop(grace_s=5)
+    answer = await edge.post("/v2/rerank", CALL, {"content-type": "application/grpc"})
+    assert (answer.status, answer.json["message"]) == (503, "the gate or the reranker is not available")
+
+
+@pytest.mark.parametrize("kind", ["application/grpc", "APPLICATION/GRPC", "application/grpc;a=b", "text/plain"])
+async def test_the_whole_gate_refuses_what_is_not_json_and_asks_for_a_token_first(gate: Gate, kind: str) -> None:
+    said = {"content-type": kind}
+    for token, expected in ((None, 401), ("a.b.c", 401), ("", 415)):
+        answer = await gate.post("/v2/rerank", CALL, said, token=token)
+        assert answer.status == expected
+        assert answer.json["message"]
+    assert answer.json["id"] == answer.headers["x-rankgate-decision-id"]
+    assert "x-rankgate-status" not in answer.headers
+    assert not gate.upstream.connections
+
+
+async def test_no_answer_carries_the_status_meant_for_the_last_filter(edge: Gate) -> None:
+    answers = [
+        await edge.raw(request()),
+        await edge.raw(request("X-Trivial-Deny: 1")),
+        await edge.raw(request("A_b: c")),
+        await edge.raw(request(target="/v2%2frerank")),
+        await edge.raw(b"NONE / HTTP/1.1\r\nHost: gate\r\n\r\n"),
+        await edge.raw(b"GET /healthz HTTP/1.1\r\nHost: gate\r\n\r\n"),
+    ]
+    assert [status(answer) for answer in answers] == [200, 403, 400, 400, 400, 200]
+    assert b"x-rankgate-status" not in b"".join(answers).lower()
+
+
 async def test_the_access_log_has_the_decision_and_neither_query_nor_token(edge: Gate) -> None:
     token = edge.token()
     await edge.post("/v2/rerank?api_key=sesame", CALL, token=token)
     await edge.post("/nowhere?api_key=sesame", CALL, {"x-trivial-deny": "1"}, token=token)
     await edge.post("/v2/rerank?api_key=sesame", CALL, token=None)
     entries = await edge.access_log(3)
-    assert [entry["path"] for entry in entries] == ["/v2/rerank", "/nowhere", "/v2/rerank"]
     assert [entry["route"] for entry in entries] == ["cohere-v2", "unrouted", "refuse-no-bearer"]
     assert [bool(entry["decision_id"]) for entry in entries] == [True, True, False]
+    assert all(entry["request_id"] for entry in entries)
     logs = edge.logs()
     assert "sesame" not in logs
     assert token not in logs
     assert token.rsplit(".", 1)[1] not in logs
     assert "hidden-subject" not in logs
+
+
+def golden(path: str, bearer: str, method: str = "POST") -> bytes:
+    """Return a request that says `gold` wherever a caller can say anything."""
+    names = "X-Request-Id", "X-Gold", "User-Agent", "Referer", "Cookie", "Traceparent", "X-Forwarded-For", "X-Real-Ip"
+    lines = [f"{method} {path}?gold=gold HTTP/1.1", "Host: gold", f"Authorization: {bearer}", "Content-Length: 4"]
+    return "\r\n".join([*lines, *(f"{name}: gold" for name in names), "", "gold"]).encode("latin-1")
+
+
+async def test_no_text_of_a_caller_enters_a_log_and_no_line_is_long(edge: Gate) -> None:
+    long = "/gold" * 4000
+    paths = ["/gold", "/v2/rerank", "/gold@example.org", "/gold%2fgold", "/%00gold", long, "gold://gold/gold", "/gold#"]
+    for path in paths:
+        for bearer in ("Bearer gold.gold.gold", "gold", "Bearer gold,gold"):
+            await edge.raw(golden(path, bearer), within_s=3)
+    await edge.raw(golden("/gold", "Bearer gold.gold.gold", "GOLD"))
+    await edge.raw(golden("/gold", "Bearer gold.gold.gold", "PATCH"))
+    connection = await http2.Connection.open(edge.port)
+    method = [(":method", "gold" * 50), *HEAD[1:3], (":path", "/gold")]
+    said = [("authorization", "Bearer gold.gold.gold"), ("x-request-id", "gold")]
+    connection.send(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 1, http2.block([*method, *said]))
+    assert await connection.status(1) == 404
+    connection.send(
+        http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 3, http2.block([*method, ("gold gold", "gold")])
+    )
+    await connection.status(3)
+    connection.close()
+    # As much as there can be of text that is not Envoy's own: what the reranker's side and a filter say.
+    edge.upstream.script = Script(drop=True)
+    await edge.post("/v2/rerank", CALL)
+    await edge.stack.child("ext_proc-0").stop(grace_s=5)
+    await edge.post("/v2/rerank", CALL)
+    entries = await edge.access_log(3 * len(paths) + 6)
+    assert {entry["method"] for entry in entries} == {"POST", "PATCH", "other", None}
+    details = [entry["details"] for entry in entries]
+    assert details[-2:] == ["upstream_reset_before_response_started", "ext_proc_error"]
+    assert "path_normalization_failed" in details
+    logs = edge.logs().lower()
+    assert "gold" not in logs
+    assert max(map(len, (edge.directory / "run" / "access.log").read_text().splitlines())) < 1000
+
+
+@pytest.mark.parametrize(("size", "expected"), [(16_384, 200), (24_576, 431)])
+async def test_the_longest_token_passes_and_no_header_much_longer(edge: Gate, size: int, expected: int) -> None:
+    assert (await edge.post("/v2/rerank", CALL, token="a" * size)).status == expected
 
 
 async def test_a_long_check_is_one_check() -> None:

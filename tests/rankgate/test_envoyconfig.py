@@ -12,8 +12,9 @@ import pytest
 import yaml
 from certificates import identity
 
+from rankgate.bearer import TOKEN_BYTES
 from rankgate.clients.embedded import envoy_binary
-from rankgate.envoyconfig import BEARER, SOCKET_PATH_BYTES, render
+from rankgate.envoyconfig import BEARER, LOCAL_REPLIES, METHODS, SOCKET_PATH_BYTES, STATUS_HEADER, render
 from rankgate.errors import SettingsError
 from rankgate.resources import envoy_template
 from rankgate.settings import Settings, load
@@ -118,8 +119,8 @@ def test_scenario_49_neither_filter_may_fail_open() -> None:
 
 
 def test_the_filters_stand_in_their_order_and_nothing_else_does() -> None:
-    names = [item["name"].rsplit(".", 1)[1] for item in manager(bootstrap())["http_filters"]]
-    assert names == ["ext_authz", "ext_proc", "header_mutation", "router"]
+    names = [item["name"].rpartition(".")[2] for item in manager(bootstrap())["http_filters"]]
+    assert names == ["plain_answers", "ext_authz", "ext_proc", "header_mutation", "router"]
 
 
 def test_the_last_route_catches_everything_has_no_upstream_and_is_recorded() -> None:
@@ -230,13 +231,33 @@ def test_the_filters_take_more_calls_than_the_reranker() -> None:
     assert most("rankgate_ext_proc") > 7
 
 
-def test_the_access_log_takes_no_query_and_no_header_of_the_callers() -> None:
+def test_no_text_of_the_callers_can_enter_the_access_log() -> None:
     (log,) = manager(bootstrap())["access_log"]
     fields = log["typed_config"]["log_format"]["json_format"]
     commands = " ".join(fields.values())
-    assert set(re.findall(r"%REQ\((.*?)\)%", commands)) == {"X-REQUEST-ID", ":METHOD"}
-    assert fields["path"] == "%PATH(NQ:PATH)%"
+    assert not re.findall(r"%(?:REQ|PATH|QUERY_PARAM\w*|REQUESTED_SERVER_NAME|GRPC_STATUS|RESP|TRAILER)\b", commands)
     assert re.findall(r"%DYNAMIC_METADATA\((.*?)\)%", commands) == [f"{AUTHZ}:rankgate:decision_id"]
+    # Of the request, an expression reads the id that Envoy made and compares the method with known words.
+    assert set(re.findall(r"request\.\w+", commands)) == {"request.id", "request.method"}
+    assert fields["request_id"] == "%CEL(xds.route_name != '' ? request.id : '')%"
+    assert fields["method"] == f"%CEL(request.method in {list(METHODS)} ? request.method : 'other')%"
+
+
+def test_a_local_reply_tells_its_status_whatever_mapper_writes_it() -> None:
+    mappers = manager(bootstrap())["local_reply_config"]["mappers"]
+    assert len(mappers) == len(LOCAL_REPLIES) + 2
+    for mapper in mappers:
+        (told,) = mapper["headers_to_add"]
+        assert told["header"] == {"key": STATUS_HEADER, "value": "%RESPONSE_CODE%"}
+
+
+def test_a_denial_of_ours_is_never_cut() -> None:
+    assert http_filter(bootstrap(), AUTHZ)["max_denied_response_body_bytes"] == 0
+
+
+def test_the_headers_that_may_arrive_hold_the_longest_token_and_little_more() -> None:
+    most = manager(bootstrap())["max_request_headers_kb"]
+    assert TOKEN_BYTES < most * 1024 < 2 * TOKEN_BYTES
 
 
 @pytest.mark.parametrize("value", ['/log "quoted"', "/log\nname: x", "/log'}}", "/log<&>", "/log: #x", "/ロ"])
