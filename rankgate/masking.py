@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from rankgate.detect.finding import Finding, union
+from rankgate.detect.pace import Check, paced, unhurried
 from rankgate.detect.phones import e164
 from rankgate.detect.tokens import CODE, EMAIL_DOMAIN, KNOWN, is_pseudonym
-from rankgate.detect.view import fold, folded, plain
+from rankgate.detect.view import folded, plain
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import STRUCTURED_TYPES, Operator, ProfileSettings
 
@@ -36,6 +37,9 @@ _TENANTS = 4096
 # Types whose findings are never shown in part: a few characters of a secret help to guess it.
 _SECRETS = frozenset({"API_KEY", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS"})
 _SHOWN = 4
+# Replacements a masker remembers, each of a value of at most so many characters.
+_REMEMBERED = 4096
+_LONGEST_REMEMBERED = 256
 
 Token = Callable[[str], str]
 Renderer = Callable[[str, Token], str]
@@ -158,10 +162,11 @@ class Masker:
 
     `phone_regions` let a national and an international writing of a number share a pseudonym. `renderers` give a
     type a pseudonym form of its own: a function of the value and of `token`, which turns one canonical word into
-    `TYPE_<code>`; names use it for a pseudonym per word.
+    `TYPE_<code>`; names use it for a pseudonym per word. It remembers some replacements, so keep it no longer than the
+    texts it masked.
     """
 
-    __slots__ = ("_guarded", "_key", "_plan", "_regions", "_renderers")
+    __slots__ = ("_guarded", "_key", "_plan", "_regions", "_remembered", "_renderers")
 
     def __init__(
         self,
@@ -176,6 +181,7 @@ class Masker:
         self._plan = plan
         self._regions = tuple(phone_regions)
         self._renderers = renderers
+        self._remembered: dict[tuple[Operator, str, str], str] = {}
         self._guarded = sorted({*KNOWN, *plan.operators}, key=len, reverse=True)
 
     @property
@@ -183,11 +189,12 @@ class Masker:
         """Return what this masks."""
         return self._plan
 
-    def mask(self, text: str, findings: Sequence[Finding]) -> str:
+    def mask(self, text: str, findings: Sequence[Finding], *, check: Check | None = None) -> str:
         """Return `text` with the findings the plan names replaced, and look-alike pseudonyms escaped.
 
         Of overlapping findings the union is masked, with the strictest operator; spans that do not fit `text` raise
         GateError(HANDOFF_MISMATCH). A replacement is set off by a space where it would touch a letter or digit.
+        `check` is called every few milliseconds of work; a GateError it raises ends the work and passes through.
         """
         if any(not 0 <= one.start < one.end <= len(text) for one in findings):
             raise GateError(Reason.HANDOFF_MISMATCH, "spans do not fit the text")
@@ -197,10 +204,10 @@ class Masker:
         )
         out: list[str] = []
         done = 0
-        for finding in planned:
+        for finding in paced(planned, check or unhurried):
             operator = max((operators[name] for name in finding.types), key=_STRICTNESS.__getitem__)
             self._copy(out, text[done : finding.start])
-            replacement = self._replace(operator, finding.type, text[finding.start : finding.end])
+            replacement = self._remember(operator, finding.type, text[finding.start : finding.end])
             before = out[-1][-1:] if out else ""
             after = text[finding.end : finding.end + 1]
             out.append(f"{' ' if _joins(before) else ''}{replacement}{' ' if _joins(after) else ''}")
@@ -213,6 +220,17 @@ class Masker:
     def _copy(self, out: list[str], piece: str) -> None:
         if piece:
             out.append(self._escape(piece))
+
+    def _remember(self, operator: Operator, name: str, value: str) -> str:
+        known = self._remembered.get((operator, name, value))
+        if known is not None:
+            return known
+        made = self._replace(operator, name, value)
+        if len(value) <= _LONGEST_REMEMBERED:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[operator, name, value] = made
+        return made
 
     def _replace(self, operator: Operator, name: str, value: str) -> str:
         if operator == "redact":
@@ -243,7 +261,9 @@ class Masker:
 
     def _escape(self, text: str) -> str:
         """Return `text` with every look-alike of a pseudonym or keyed hash replaced by `TYPE_x_<code>`."""
-        view = plain(text) if text.isascii() else folded(plain(text))
+        view = plain(text)
+        if not text.isascii():
+            view = folded(view)
         if "_" not in view.text:
             return text
         out: list[str] = []
@@ -275,23 +295,26 @@ def _joins(character: str) -> bool:
 
 def _canonical(name: str, value: str, regions: Sequence[str]) -> str:
     """Return the one form of all writings of a value."""
-    read = "".join(fold(character) for character in value).strip()
+    read = folded(plain(value)).text.strip()
     if name in _SECRETS:
         return read
     if name == "EMAIL_ADDRESS":
-        return "".join(_email(read))
+        return read.casefold() if _APART.search(read) is None else "".join(_email(read))
     if name == "PHONE_NUMBER":
-        return e164(read, regions) or re.sub(r"[^0-9+x]", "", read.lower())
+        return e164(read, regions) or _NO_PHONE.sub("", read.lower())
     if name == "IP_ADDRESS":
         try:
             return str(ipaddress.ip_address(read))
         except ValueError:
             return read.casefold()
     if name in STRUCTURED_TYPES:
-        return re.sub(r"[^0-9a-z]", "", read.casefold()) or read
+        return _NO_CODE.sub("", read.casefold()) or read
     return " ".join(read.casefold().split())
 
 
+_NO_PHONE = re.compile(r"[^0-9+x]")
+_NO_CODE = re.compile(r"[^0-9a-z]")
+_APART = re.compile(r"[\s\[({<]")
 _SPELLED = re.compile(r"\s*[\[({<]\s?(at|@|arroba|dot|\.|punto|punkt|point)\s?[\])}>]\s*|\s+(at|dot)\s+", re.IGNORECASE)
 
 

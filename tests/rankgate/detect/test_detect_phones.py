@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import phonenumbers
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rankgate.detect import Detector
 from rankgate.detect.phones import e164
 from rankgate.errors import SettingsError
 
+REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "IN")
 FOUND = [
     ("PHONE_NUMBER", "+44 20 7946 0958"),
     ("PHONE_NUMBER", "+12025550123"),
@@ -101,3 +105,23 @@ def test_beyond_the_budget_of_questions_a_shape_is_believed(detector: Detector) 
 )
 def test_e164_is_one_form_for_all_writings(written: str, expected: str | None) -> None:
     assert e164(written, ("GB", "US")) == expected
+
+
+def _asked(digits: str) -> str | None:
+    """Return what phonenumbers alone says, region by region."""
+    for name in REGIONS:
+        try:
+            parsed = phonenumbers.parse(digits, name)
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(parsed):
+            return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    return None
+
+
+@given(
+    st.sampled_from(["", "0", "1", "44", "49", "0180", "39", "91"]), st.from_regex(r"[2-9][0-9]{4,10}", fullmatch=True)
+)
+@settings(deadline=None, max_examples=500)
+def test_a_national_number_has_the_form_phonenumbers_gives_it(prefix: str, rest: str) -> None:
+    assert e164(prefix + rest, REGIONS) == _asked(prefix + rest)
