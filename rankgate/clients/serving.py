@@ -50,6 +50,8 @@ def run(role: str, build: Build) -> int:
 
     1 for a part that does not work, 2 for settings that cannot work; both say so on standard error.
     """
+    # Long work shares the interpreter with the event loop; the default of 5 ms would be added at its every turn.
+    sys.setswitchinterval(0.0005)
     parser = argparse.ArgumentParser(prog=f"python -m {role}")
     parser.add_argument("--config", type=Path, required=True, help="settings file (TOML)")
     parser.add_argument("--slot", type=int, default=0, help="number of this process among those of its role")
