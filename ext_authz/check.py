@@ -40,8 +40,6 @@ from rankgate.settings import RouteSettings
 
 __all__ = ["check"]
 
-# Of Envoy's time for a Check, what deciding may take; the rest is for the record and the answer.
-DEADLINE_SHARE = 0.8
 # Every step that asks somebody else; the policy engine keeps its own, shorter time.
 STEP_S = 0.5
 # No replacement is longer than what it replaces plus this many bytes.
@@ -60,9 +58,9 @@ async def check(
     is what is answered.
     """
     case = Case(http=http or HttpRequest.unreadable(), decision_id=decision_id, now=gate.clock())
-    seconds = gate.settings.limits.check_timeout_s
+    limits = gate.settings.limits
     try:
-        async with asyncio.timeout(seconds * DEADLINE_SHARE):
+        async with asyncio.timeout(limits.decision_s):
             decision = await _decide(http, case, gate)
         answer = render(decision)
     except GateError as refusal:
@@ -76,7 +74,8 @@ async def check(
         answer = render(decision)
     # 9 record: permit and record are one act
     try:
-        async with asyncio.timeout(max(seconds - (gate.clock() - case.now), seconds * (1 - DEADLINE_SHARE))):
+        # What deciding did not use of Envoy's time, and always what is set aside for this.
+        async with asyncio.timeout(limits.check_timeout_s - min(gate.clock() - case.now, limits.decision_s)):
             event = await gate.work.run(
                 len(case.http.body), case.tenant, lambda: decision_event(case, decision, gate, gate.clock())
             )
@@ -102,7 +101,7 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
         raise GateError(Reason.PATH_UNKNOWN)
     admit(http, route, settings.limits, gate.detector, principal.tenant)
     # 3 dialect, 4 detect
-    in_time = gate.deadline(settings.limits.check_timeout_s * DEADLINE_SHARE)
+    in_time = gate.deadline(settings.limits.decision_s)
     case.reading = reading = await gate.work.run(
         len(http.body), principal.tenant, lambda: _read(http, route, principal, gate, in_time)
     )

@@ -113,7 +113,7 @@ def engine(short: Path) -> Iterator[str]:
     """Yield the URL of a reranker in a process of its own, which asks for a key."""
     port = free_port()
     key = short / "upstream.key"
-    key.write_text("upstream-key\n")
+    key.write_text("upstream-key-of-the-test\n")
     arguments = [*command()[:1], "-m", "rankgate.demo.reranker", "--port", str(port)]
     with started(arguments, env=environment(RERANKER_KEY_FILE=str(key))):
         wait_until(lambda: _accepts(port), 20, "the reranker did not come up")

@@ -43,13 +43,14 @@ class FileBroker:
             stat = self._path.stat()
             version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if self._lease is None or version != self._seen:
-                self._lease = self._read()
+                self._lease = self.read()
                 self._seen = version
         except (OSError, UnicodeDecodeError):
             raise GateError(Reason.CREDENTIAL_UNAVAILABLE, "file") from None
         return self._lease
 
-    def _read(self) -> Lease:
+    def read(self) -> Lease:
+        """Read the file; raises OSError, UnicodeDecodeError or GateError(CREDENTIAL_UNAVAILABLE)."""
         credential = self._path.read_text(encoding="ascii").strip()
         if not CREDENTIAL.fullmatch(credential):
             raise GateError(Reason.CREDENTIAL_UNAVAILABLE, "content")
@@ -63,4 +64,12 @@ def broker_for(settings: CredentialSettings, key: bytes) -> Broker:
         return NoBroker()
     if not settings.file.is_file():
         raise SettingsError(f"credentials.file {settings.file} does not exist; write the upstream key into it")
-    return FileBroker(settings.file, header=settings.header, scheme=settings.scheme, key=key)
+    broker = FileBroker(settings.file, header=settings.header, scheme=settings.scheme, key=key)
+    try:
+        broker.read()
+    except (OSError, UnicodeDecodeError, GateError):
+        raise SettingsError(
+            f"credentials.file {settings.file} holds no credential; write one line of {MIN_CHARS} or more visible "
+            "ASCII characters into it"
+        ) from None
+    return broker

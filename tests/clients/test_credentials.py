@@ -45,10 +45,13 @@ async def test_a_changed_file_is_lent_at_the_next_request(key_file):
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"two words", b"line\nline", "schlüssel".encode(), b"\x00", b"x" * 9000, b"x" * 15]
 )
-async def test_what_cannot_be_a_credential_is_not_lent(key_file, content):
+async def test_what_cannot_be_a_credential_is_not_lent_and_refused_at_start(key_file, content):
+    one = broker(key_file)
     key_file.write_bytes(content)
+    with pytest.raises(SettingsError, match="holds no credential"):
+        broker(key_file)
     with pytest.raises(GateError) as caught:
-        await broker(key_file).lease(GRANT)
+        await one.lease(GRANT)
     assert caught.value.reason is Reason.CREDENTIAL_UNAVAILABLE
 
 
