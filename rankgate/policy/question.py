@@ -31,7 +31,7 @@ _LONG_NUMBER = re.compile(r"[:,\[](?:[0-9]{20}|-[0-9]{19})")
 
 class _Finding(Protocol):
     @property
-    def type(self) -> str: ...
+    def types(self) -> Sequence[str]: ...
 
 
 class _Principal(Protocol):
@@ -65,7 +65,8 @@ def build_question(
 ) -> dict[str, Any]:
     """Return the question for one call.
 
-    `findings` maps text ordinals to what was found there; only counts by type enter the question, never a value.
+    `findings` maps text ordinals to what was found there; only counts by type enter the question, never a value. A
+    finding that others were merged into counts once in `total`, and under each of its types everywhere else.
     `now` is in seconds since 1970, the only clock a policy sees. Raises GateError where the path or query cannot
     be read in one way only, or where `parsed_body` is asked for and the body is not JSON.
     """
@@ -193,8 +194,10 @@ def _findings(request: RerankRequest | None, findings: Mapping[int, Sequence[_Fi
     by_type: Counter[str] = Counter()
     query: Counter[str] = Counter()
     by_document: dict[str, Counter[str]] = {}
+    total = 0
     for ordinal, found in findings.items():
-        types = [str(finding.type) for finding in found]
+        total += len(found)
+        types = [kind for finding in found for kind in finding.types]
         by_type.update(types)
         text = places.get(ordinal)
         if text is None or not types:
@@ -204,7 +207,7 @@ def _findings(request: RerankRequest | None, findings: Mapping[int, Sequence[_Fi
         elif text.position is not None:
             by_document.setdefault(str(text.position), Counter()).update(types)
     return {
-        "total": by_type.total(),
+        "total": total,
         "by_type": dict(by_type),
         "query": dict(query),
         "by_document": {position: dict(types) for position, types in by_document.items()},

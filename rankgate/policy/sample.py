@@ -25,7 +25,7 @@ class _Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    type: str
+    types: tuple[str, ...]
 
 
 def sample_question() -> dict[str, Any]:
@@ -64,5 +64,5 @@ def sample_question() -> dict[str, Any]:
         source_address="192.0.2.1:40000",
         attributes={"source": {"address": {"socketAddress": {"address": "192.0.2.1", "portValue": 40000}}}},
     )
-    found = {0: (_Found("EMAIL_ADDRESS"),), 1: (_Found("PHONE_NUMBER"),)}
+    found = {0: (_Found(("EMAIL_ADDRESS",)),), 1: (_Found(("PHONE_NUMBER",)),)}
     return build_question(http, _Caller(), request, found, upstream="reranker.example", now=1_700_000_000.0)

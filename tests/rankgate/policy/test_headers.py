@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rankgate.policy.headers import HEADER_VALUE, is_secret, is_untouchable
+from rankgate.settings.headers import RESERVED_HEADERS, RESERVED_PREFIXES
 
 
 @pytest.mark.parametrize("name", ["x-team", "user-agent", "accept", "x-request-id", "www-authenticate", "retry-after"])
@@ -25,6 +26,8 @@ def test_credentials_are_secret_and_untouchable(name: str) -> None:
         "te",
         "x-envoy-retry-on",
         "x-rankgate-subject",
+        "x-forwarded-anything",
+        "grpc-status",
         ":path",
         "",
         "a b",
@@ -39,6 +42,20 @@ def test_framing_routing_and_what_is_no_name_are_untouchable(name: str) -> None:
 
 def test_the_credentials_header_is_untouchable_whatever_its_name() -> None:
     assert is_untouchable("x-upstream", "X-Upstream")
+    assert is_untouchable("x_upstream", "X-Upstream")
+    assert is_untouchable("x-upstream", "x_upstream")
+
+
+@pytest.mark.parametrize("name", [*RESERVED_HEADERS, *(f"{prefix}any" for prefix in RESERVED_PREFIXES)])
+def test_what_is_taken_from_callers_no_policy_gives_back(name: str) -> None:
+    assert is_untouchable(name, "authorization")
+    assert is_untouchable(name.replace("-", "_"), "authorization")
+
+
+@pytest.mark.parametrize("name", ["transfer_encoding", "content_length", "proxy_authorization", "x_api_key", "api_key"])
+def test_an_underscore_is_a_dash_to_many_servers(name: str) -> None:
+    assert is_untouchable(name, "authorization")
+    assert not is_untouchable("x_team", "authorization")
 
 
 @pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\x00b", "é", "\x7f"])

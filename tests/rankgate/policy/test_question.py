@@ -120,6 +120,17 @@ def test_findings_are_counted_by_type_and_place_and_never_quoted() -> None:
     }
 
 
+def test_a_finding_counts_under_every_type_merged_into_it_and_once_in_all() -> None:
+    merged = Finding("URL_CREDENTIALS", 0, 9, 1.0, ("EMAIL_ADDRESS", "API_KEY"))
+    asked = question(findings={1: (merged, *found("EMAIL_ADDRESS")), 3: (merged,)})
+    assert asked["findings"] == {
+        "total": 3,
+        "by_type": {"URL_CREDENTIALS": 2, "EMAIL_ADDRESS": 3, "API_KEY": 2},
+        "query": {"URL_CREDENTIALS": 1, "EMAIL_ADDRESS": 2, "API_KEY": 1},
+        "by_document": {"0": {"URL_CREDENTIALS": 1, "EMAIL_ADDRESS": 1, "API_KEY": 1}},
+    }
+
+
 def test_findings_without_a_rerank_call_are_still_counted() -> None:
     assert question(request=None, findings={0: found("EMAIL"), 5: ()})["findings"]["total"] == 1
 

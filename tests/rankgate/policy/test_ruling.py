@@ -101,6 +101,21 @@ def test_a_refusal_names_the_member_and_never_a_value() -> None:
         assert "jonas" not in refused.value.detail + refused.value.public + str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"allowed": False, "body": "\ud800"},
+        {"allowed": False, "body": "a\x00"},
+        {"allowed": True, "rankgate": {"approval": {"groups": ["\ud800"]}}},
+        {"allowed": True, "rankgate": {"reasons": ["\ud800"]}},
+    ],
+)
+def test_a_text_that_has_no_utf8_form_is_refused_before_anyone_encodes_it(result: Any) -> None:
+    with pytest.raises(GateError) as refused:
+        parse(result)
+    assert refused.value.reason is Reason.POLICY_INVALID
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
