@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import islice
 
 import re2
 
@@ -12,15 +13,21 @@ __all__ = ["PHONE", "SERIAL", "Nearby", "Words"]
 _BEFORE = 48
 _CLOSE = 24
 _AFTER = 16
+_MOST = 128
 
 
 class Words:
-    """A set of words to look for, as an RE2 pattern: linear, and fast enough to run over every window."""
+    """A set of words to look for, as an RE2 pattern: linear, and fast enough to run over every window.
 
-    __slots__ = ("_pattern",)
+    `beyond` is what to assume where a window holds too many of them to look at: that one is near everything, or near
+    nothing. It is chosen so that more is masked.
+    """
 
-    def __init__(self, pattern: str) -> None:
+    __slots__ = ("_pattern", "beyond")
+
+    def __init__(self, pattern: str, *, beyond: bool = True) -> None:
         self._pattern = re2.compile(f"(?i:{pattern})")
+        self.beyond = beyond
 
     def each(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield where the words occur, in order, looking no further than asked."""
@@ -45,6 +52,8 @@ class Nearby:
         starts = self._starts(words)
         if not starts:
             return False
+        if len(starts) > _MOST:
+            return words.beyond
         if self.just_before(words, start, _BEFORE):
             return True
         index = bisect_left(starts, end)
@@ -53,13 +62,15 @@ class Nearby:
     def just_before(self, words: Words, start: int, reach: int = _CLOSE) -> bool:
         """Return whether a word begins within `reach` characters before `start`."""
         starts = self._starts(words)
+        if len(starts) > _MOST:
+            return words.beyond
         index = bisect_left(starts, start - reach)
         return index < len(starts) and starts[index] < start
 
     def _starts(self, words: Words) -> list[int]:
         starts = self._found.get(words)
         if starts is None:
-            starts = self._found[words] = [first for first, _ in words.spans(self._text)]
+            starts = self._found[words] = [first for first, _ in islice(words.each(self._text), _MOST + 1)]
         return starts
 
 
@@ -73,5 +84,6 @@ SERIAL = Words(
     r"order|invoice|\bref\b|reference|ticket|tracking|\bsku\b|part (?:no|number)|serial|batch|\blot\b|isbn|issn|"
     r"\bean\b|\bupc\b|barcode|model|version|build|commit|item|product|article|case (?:no|number)|po number|"
     r"transaction|shipment|\bids?\b|uuid|hash|total|amount|price|bestell|rechnung|artikel|commande|facture|"
-    r"pedido|factura|timestamp|epoch|checksum|row|record|confirmation|booking|\bdoi\b|patent|#"
+    r"pedido|factura|timestamp|epoch|checksum|row|record|confirmation|booking|\bdoi\b|patent|#",
+    beyond=False,
 )

@@ -11,15 +11,19 @@ import base64
 import binascii
 import html
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from rankgate.detect.pace import Check, paced, unhurried
-from rankgate.detect.view import View, mapped, stretches
+from rankgate.detect.view import Locate, View, mapped, stretches
 
 __all__ = ["READINGS", "Reading"]
 
 RUN = 12
+_ALONE = 64
+_APART = " ; "
 _BEFORE = 32
 _NO_WORD = re.compile(r"[^A-Za-z: ]")
 
@@ -117,7 +121,8 @@ _PRINTED = re.compile(
 
 
 def _base64(view: View, check: Check = unhurried) -> Iterator[View]:
-    """Yield what each base64 or base64url run says, from each of the four positions it may be glued at."""
+    """Yield what all base64 and base64url runs say, from each of the four positions they may be glued at."""
+    said = _Said(view)
     for match in paced(_BASE64.finditer(view.text), check):
         run = match.group()
         if len(run) < RUN or run.islower() or run.isdigit():
@@ -130,20 +135,52 @@ def _base64(view: View, check: Check = unhurried) -> Iterator[View]:
                 data = base64.b64decode(part + "=" * (-len(part) % 4))
             except (binascii.Error, ValueError):
                 continue
-            yield from _printed(data, view, match.start(), match.end())
+            said.add(data, match.start(), match.end())
+    yield from said.views()
 
 
-def _printed(data: bytes, view: View, start: int, end: int) -> Iterator[View]:
-    """Yield the readable stretches of decoded bytes, each standing for the whole run."""
-    if data.count(0) * 3 > len(data):
-        data = data.replace(b"\0", b"")
-    stretches = list(_PRINTED.finditer(data))
-    if not stretches:
-        return
-    before = _words_before(view.text, start)
-    span = view.locate(start, end)
-    for stretch in stretches:
-        yield View(before + stretch.group().decode("utf-8", "replace"), lambda _start, _end: span)
+def _always(start: int, end: int) -> Locate:
+    return lambda _start, _end: (start, end)
+
+
+class _Said:
+    """What the encoded runs of a text say: the readable stretches of their bytes, each standing for its whole run.
+
+    The first ones have a view of their own, with the words before the run, which may say what it holds. All others
+    share one, as a text can hold thousands.
+    """
+
+    __slots__ = ("_places", "_stretches", "_view")
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._stretches: list[str] = []
+        self._places: list[tuple[int, int]] = []
+
+    def add(self, data: bytes, start: int, end: int) -> None:
+        """Take the bytes that the run from `start` to `end` stands for."""
+        if data.count(0) * 3 > len(data):
+            data = data.replace(b"\0", b"")
+        before = ""
+        for stretch in _PRINTED.finditer(data):
+            if len(self._stretches) < _ALONE:
+                before = before or _words_before(self._view.text, start)
+            self._stretches.append(before + stretch.group().decode("utf-8", "replace"))
+            self._places.append((start, end))
+
+    def views(self) -> Iterator[View]:
+        """Yield each of the first stretches, and all others joined by what nothing reads across."""
+        for text, place in zip(self._stretches[:_ALONE], self._places, strict=False):
+            yield View(text, _always(*self._view.locate(*place)))
+        rest = self._stretches[_ALONE:]
+        if rest:
+            begins = [0, *accumulate(len(text) + len(_APART) for text in rest)]
+
+            def locate(start: int, end: int) -> tuple[int, int]:
+                first, last = bisect_right(begins, start) - 1, bisect_right(begins, end - 1) - 1
+                return self._view.locate(self._places[_ALONE + first][0], self._places[_ALONE + last][1])
+
+            yield View(_APART.join(rest), locate)
 
 
 def _words_before(text: str, start: int) -> str:
@@ -158,10 +195,12 @@ _HEX = re.compile(
 
 
 def _hex(view: View, check: Check = unhurried) -> Iterator[View]:
-    """Yield what each run of hexadecimal bytes says, bare or separated."""
+    """Yield what all runs of hexadecimal bytes say, bare or separated."""
+    said = _Said(view)
     for match in paced(_HEX.finditer(view.text), check):
         compact = re.sub(r"0x|[ :,\-]", "", match.group())
-        yield from _printed(bytes.fromhex(compact), view, match.start(), match.end())
+        said.add(bytes.fromhex(compact), match.start(), match.end())
+    yield from said.views()
 
 
 _SPACED = re.compile(r"(?<!\S)(?:\S[ \t\n\r]{1,3}){7,}\S(?!\S)")

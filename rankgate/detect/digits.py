@@ -10,19 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from stdnum import verhoeff
-from stdnum.de import idnr
-from stdnum.gb import nhs
-from stdnum.pl import pesel
-
+from rankgate.detect.checks import is_aadhaar, is_idnr, is_nhs, is_pesel
 from rankgate.detect.context import PHONE, SERIAL, Nearby, Words
 from rankgate.detect.finding import Finding
 from rankgate.detect.pace import Check, paced, unhurried
 
 __all__ = ["KINDS", "DigitNumbers", "is_card", "is_ssn"]
 
-_RUN = re.compile(r"\d+(?:[ \t\r\n._\-/+]{1,3}\d+)*")
-_GROUP = re.compile(r"\d+")
+_RUN = re.compile(r"[0-9]+(?:[ \t\r\n._\-/+]{1,3}[0-9]+)*")
+_GROUP = re.compile(r"[0-9]+")
 _SHORTEST = 9
 _SHORTEST_CARD = 12
 _LONGEST = 19
@@ -87,22 +83,6 @@ def is_ssn(digits: str) -> bool:
     return len(set(digits)) > 1 and digits != "123456789" and digits != "078051120"
 
 
-def _is_aadhaar(digits: str) -> bool:
-    return digits[0] in "23456789" and digits != digits[::-1] and bool(verhoeff.is_valid(digits))
-
-
-def _is_nhs(digits: str) -> bool:
-    return len(set(digits)) > 1 and bool(nhs.is_valid(digits))
-
-
-def _is_pesel(digits: str) -> bool:
-    return bool(pesel.is_valid(digits))
-
-
-def _is_idnr(digits: str) -> bool:
-    return bool(idnr.is_valid(digits))
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One national identifier made of digits.
@@ -130,15 +110,15 @@ _CARD_SHAPES = frozenset(
 _THREE = (4, 4, 4)
 KINDS: tuple[Kind, ...] = (
     Kind(
-        "IN_AADHAAR", frozenset({12}), _is_aadhaar, frozenset({(4, 4, 4)}), Words(r"aa?dha+r|uidai|\buid\b"), 0.95,
+        "IN_AADHAAR", frozenset({12}), is_aadhaar, frozenset({(4, 4, 4)}), Words(r"aa?dha+r|uidai|\buid\b"), 0.95,
         ("2341 2341 2346", "aadhaar 234123412346"),
     ),
     Kind(
-        "PL_PESEL", frozenset({11}), _is_pesel, frozenset({(11,)}), Words(r"pesel"), 0.95,
+        "PL_PESEL", frozenset({11}), is_pesel, frozenset({(11,)}), Words(r"pesel"), 0.95,
         ("44051401359",),
     ),
     Kind(
-        "DE_TAX_ID", frozenset({11}), _is_idnr, frozenset({(11,), (2, 3, 3, 3)}),
+        "DE_TAX_ID", frozenset({11}), is_idnr, frozenset({(11,), (2, 3, 3, 3)}),
         Words(r"steuer|idnr|identifikationsnummer|tax|tin\b"), 0.95,
         ("86 095 742 719", "36574261809"),
     ),
@@ -147,7 +127,7 @@ KINDS: tuple[Kind, ...] = (
         ("219-09-9998", "ssn 219099998"),
     ),
     Kind(
-        "UK_NHS", frozenset({10}), _is_nhs, frozenset({(3, 3, 4)}), Words(r"nhs|national health|patient"), 0.9,
+        "UK_NHS", frozenset({10}), is_nhs, frozenset({(3, 3, 4)}), Words(r"nhs|national health|patient"), 0.9,
         ("943 476 5919", "NHS number 9434765919"),
     ),
 )  # fmt: skip
@@ -252,15 +232,16 @@ def _judge(text: str, nearby: Nearby, groups: list[Group]) -> Iterator[Finding]:
     digits = "".join(pieces)
     if not digits.isdigit():
         digits = "".join(character for character in digits if character.isdigit())
-    if _DIALLED.search(text, max(0, start - 5), start):
+    kinds = [kind for kind in _BY_LENGTH.get(len(digits), ()) if kind.check(digits)]
+    card = len(digits) >= _SHORTEST_CARD and is_card(digits)
+    if not (kinds or card) or _DIALLED.search(text, max(0, start - 5), start):
         return
-    kinds = _BY_LENGTH.get(len(digits), ())
     # Where several kinds fit, the one that is named nearby is meant.
-    said = [kind for kind in kinds if nearby.has(kind.words, start, end) and kind.check(digits)]
-    if not said and len(digits) >= _SHORTEST_CARD and is_card(digits) and _one_card(text, groups):
+    said = [kind for kind in kinds if nearby.has(kind.words, start, end)]
+    if card and not said and _one_card(text, groups):
         yield Finding("CREDIT_CARD", start, end, 1.0)
     for kind in said or kinds:
-        if said or (_shaped_like(kind, text, nearby, groups) and kind.check(digits)):
+        if said or _shaped_like(kind, text, nearby, groups):
             yield Finding(kind.type, start, end, kind.score)
 
 

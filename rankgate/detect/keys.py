@@ -163,6 +163,8 @@ _CONTENT = re.compile(
     r"(?:(?:\s|\\[rn])*+[0-9A-Za-z+/=]{1,15}+(?=\s*+$))?"
 )
 _BLOCK = 16_384
+# What follows so many keys in one text is taken for more of them.
+_MOST_BLOCKS = 256
 
 
 class PrivateKeys:
@@ -178,7 +180,7 @@ class PrivateKeys:
 
     def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every block from its first to its last line."""
-        reached = 0
+        reached = blocks = 0
         ends = [end.end() for end in paced(_END.finditer(text), check)]
         for begin in paced(_BEGIN.finditer(text), check):
             if begin.start() < reached:
@@ -190,4 +192,7 @@ class PrivateKeys:
                 content = _CONTENT.match(text, begin.end())
                 reached = begin.end() if content is None else content.end()
                 reached = begin.start() + len(text[begin.start() : reached].rstrip())
+            blocks += 1
+            if blocks > _MOST_BLOCKS:
+                reached = len(text)
             yield Finding("PRIVATE_KEY", begin.start(), reached, 1.0)

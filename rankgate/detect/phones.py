@@ -7,6 +7,7 @@ and asks at most _QUESTIONS times a text. Beyond that a candidate's shape alone 
 from __future__ import annotations
 
 import functools
+import operator
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import phonenumbers
 from phonenumbers import PhoneMetadata, PhoneNumber
 
-from rankgate.detect.context import PHONE, SERIAL, Nearby, Words
+from rankgate.detect.context import PHONE, SERIAL, Nearby
 from rankgate.detect.finding import Finding
 from rankgate.detect.pace import Check, paced, unhurried
 from rankgate.errors import SettingsError
@@ -23,12 +24,15 @@ from rankgate.errors import SettingsError
 __all__ = ["Phones", "e164"]
 
 Group = tuple[int, int]
+_SPAN = operator.methodcaller("span")
 
 _QUESTIONS = 32
 _MOST_GROUPS = 6
 _GAP = r"[ \t\n\r().\-/]{0,3}"
-_INTERNATIONAL = Words(rf"(?:\+{_GAP}|00|011[ \-])[1-9](?:{_GAP}\d){{6,14}}")
-_NATIONAL = Words(rf"\(?\d(?:{_GAP}\d){{6,13}}")
+_INTERNATIONAL = re.compile(rf"(?:\+{_GAP}|00|011[ \-])[1-9](?:{_GAP}[0-9]){{6,14}}")
+# The digit comes first, as it is what most texts lack.
+_NATIONAL = re.compile(rf"[0-9](?:{_GAP}[0-9]){{6,13}}")
+_TWO = re.compile(r"[0-9]{2}")
 _GROUP = re.compile(r"\d+")
 _EXTENSION = re.compile(r"\s{0,2}(?:x|ext\.?|extension|#)\s{0,2}\d{1,6}(?!\d)", re.IGNORECASE)
 _DATE = re.compile(r"(?:(?:19|20)\d\d[\-/.](?:0?[1-9]|1[0-2])[\-/.]\d|\d{1,2}[\-/.]\d{1,2}[\-/.](?:19|20)\d\d)")
@@ -85,13 +89,17 @@ class Phones:
         nearby = Nearby(text)
         taken = [0]
         if "+" in text or "00" in text or "011 " in text or "011-" in text:
-            for start, stop in paced(_INTERNATIONAL.spans(text), check):
+            for start, stop in paced(map(_SPAN, _INTERNATIONAL.finditer(text)), check):
                 end = _international_end(text, start, stop, nearby, budget)
                 if end is not None:
                     taken.append(_with_extension(text, end))
                     yield Finding("PHONE_NUMBER", start, taken[-1], 0.95)
         done = 0
-        for start, stop in paced(_NATIONAL.spans(text), check):
+        for start, stop in paced(map(_SPAN, _NATIONAL.finditer(text)), check):
+            # Single digits set apart are no phone number.
+            if _TWO.search(text, start, stop) is None:
+                continue
+            start -= text[start - 1 : start] == "("
             if start < done or start < taken[bisect_right(taken, start + 16) - 1]:
                 continue
             end = self._national_end(text, start, stop, nearby, budget)

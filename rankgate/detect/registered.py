@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 
 from stdnum import iban
-from stdnum.es import dni, nie
-from stdnum.it import codicefiscale
 
+from rankgate.detect.checks import is_fiscal_code, is_nif
 from rankgate.detect.finding import Finding
 from rankgate.detect.pace import Check, paced, unhurried
 from rankgate.detect.recognizer import Rule
@@ -30,16 +29,22 @@ _LENGTHS = {
 # The two check digits behind two letters. The digit comes first in the pattern, as it is what most texts lack.
 _START = re.compile(r"[0-9](?:(?<=[A-Za-z]{2}[0-9])|(?<=[A-Za-z]{2}[ \-][0-9]))[ \-]?[0-9]")
 _BODY = re.compile(r"[0-9A-Za-z](?:[ \t\r\n.\-_]{0,2}[0-9A-Za-z]){14,33}")
+# So many numbers of a text have their structure looked up; then the check digits alone are believed.
+_QUESTIONS = 16
 _SEPARATORS = str.maketrans("", "", " \t\r\n.-_")
 _VALUES = str.maketrans({character: str(value) for value, character in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 10)})
 
 
 def is_iban(compact: str) -> bool:
     """Return whether `compact`, upper case without separators, is an IBAN (ISO 7064 mod 97-10, then structure)."""
+    return _adds_up(compact) and bool(iban.is_valid(compact, check_country=False))
+
+
+def _adds_up(compact: str) -> bool:
     if len(compact) != _LENGTHS.get(compact[:2], 0) or not compact[2:4].isdigit():
         return False
     number = (compact[4:] + compact[:4]).translate(_VALUES)
-    return number.isdigit() and int(number) % 97 == 1 and bool(iban.is_valid(compact, check_country=False))
+    return number.isdigit() and int(number) % 97 == 1
 
 
 class Ibans:
@@ -52,18 +57,30 @@ class Ibans:
 
     def find(self, text: str, check: Check = unhurried) -> Iterator[Finding]:
         """Yield every IBAN; tried at each country code followed by two digits."""
+        questions = 0
         for digits in paced(_START.finditer(text), check):
             at = digits.start() - (2 if text[digits.start() - 1].isalpha() else 3)
             length = _LENGTHS.get(text[at : at + 2].upper(), 0)
             body = _BODY.match(text, at) if length else None
-            if body is not None and is_iban(body.group().translate(_SEPARATORS)[:length].upper()):
-                kept = [index for index in range(*body.span()) if text[index].isalnum()]
-                yield Finding("IBAN_CODE", kept[0], kept[length - 1] + 1, 1.0)
+            if body is None:
+                continue
+            compact = body.group().translate(_SEPARATORS)[:length].upper()
+            if not _adds_up(compact):
+                continue
+            questions += 1
+            if questions > _QUESTIONS or is_iban(compact):
+                end = at + length
+                while len(text[at:end].translate(_SEPARATORS)) < length:
+                    end += 1
+                yield Finding("IBAN_CODE", at, end, 1.0)
+
+
+_SIGNS = re.compile(r"[^0-9A-Za-z]")
 
 
 def _fiscal(match: re.Match[str]) -> tuple[int, int] | None:
-    compact = re.sub(r"[^0-9A-Za-z]", "", match.group())
-    return match.span() if codicefiscale.is_valid(compact) else None
+    compact = _SIGNS.sub("", match.group()).upper()
+    return match.span() if is_fiscal_code(compact) else None
 
 
 FISCAL_CODE = Rule(
@@ -81,9 +98,8 @@ FISCAL_CODE = Rule(
 
 
 def _nif(match: re.Match[str]) -> tuple[int, int] | None:
-    compact = re.sub(r"[^0-9A-Za-z]", "", match.group()).upper()
-    valid = nie.is_valid(compact) if compact[0] in "XYZ" else dni.is_valid(compact)
-    return match.span() if valid and compact[:8] != "00000000" else None
+    compact = _SIGNS.sub("", match.group()).upper()
+    return match.span() if is_nif(compact) and compact[:8] != "00000000" else None
 
 
 NIF = Rule(
