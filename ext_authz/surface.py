@@ -66,5 +66,7 @@ def _check_query(http: HttpRequest, route: RouteSettings, detector: Detector, te
         pairs = parse_qsl(http.query, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=64)
     except ValueError:
         raise GateError(Reason.QUERY_PARAMETER_REFUSED, "syntax") from None
-    if any(name not in route.query_parameters or detector.detect(value, cache=tenant) for name, value in pairs):
+    # Envoy compares names as they are written: an escaped one would be no parameter that a ruling sets or removes.
+    written = {pair.partition("=")[0] for pair in http.query.split("&")}
+    if not written <= set(route.query_parameters) or any(detector.detect(value, cache=tenant) for _, value in pairs):
         raise GateError(Reason.QUERY_PARAMETER_REFUSED)

@@ -68,6 +68,8 @@ def test_an_ordinary_call_is_admitted(http):
         (call(("content-encoding", b"")), Reason.CONTENT_ENCODING_UNSUPPORTED),
         (call(query="trace=%ff"), Reason.QUERY_PARAMETER_REFUSED),
         (call(query="TRACE=a"), Reason.QUERY_PARAMETER_REFUSED),
+        (call(query="%74race=a"), Reason.QUERY_PARAMETER_REFUSED),
+        (call(query="trace=a;x=b&x=c"), Reason.QUERY_PARAMETER_REFUSED),
         (call(query="&".join(["trace=a"] * 65)), Reason.QUERY_PARAMETER_REFUSED),
     ],
 )
