@@ -7,7 +7,6 @@ their source, so two levels of them bound the output.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import html
 import re
@@ -114,6 +113,7 @@ def _pieces(match: re.Match[str]) -> list[tuple[str, int]]:
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-]{4,}+(?:(?:\\n|\r?\n)[A-Za-z0-9+/_\-]{4,}+)*+={0,2}")
+_CAPITALS = re.compile(r"[A-Z_\-+/=]*")
 _WRAP = re.compile(r"\\n|\r?\n")
 _PRINTED = re.compile(
     rb"(?:[\x20-\x7e\t\r\n]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}){8,}"
@@ -125,15 +125,16 @@ def _base64(view: View, check: Check = unhurried) -> Iterator[View]:
     said = _Said(view)
     for match in paced(_BASE64.finditer(view.text), check):
         run = match.group()
-        if len(run) < RUN or run.islower() or run.isdigit():
+        # What is worth hiding does not come out of letters of one case.
+        if len(run) < RUN or run.islower() or run.isdigit() or _CAPITALS.fullmatch(run):
             continue
         compact = _WRAP.sub("", run).rstrip("=").replace("-", "+").replace("_", "/")
         for skip in range(4):
             part = compact[skip:]
             part = part[: len(part) - (len(part) % 4 == 1)]
             try:
-                data = base64.b64decode(part + "=" * (-len(part) % 4))
-            except (binascii.Error, ValueError):
+                data = binascii.a2b_base64(part + "=" * (-len(part) % 4))
+            except binascii.Error:
                 continue
             said.add(data, match.start(), match.end())
     yield from said.views()

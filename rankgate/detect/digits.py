@@ -62,7 +62,7 @@ _BY_PREFIX: dict[str, list[tuple[str, str, frozenset[int]]]] = {}
 for _issuer in _ISSUERS:
     for _number in range(int(_issuer[0].ljust(2, "0")[:2]), int(_issuer[1].ljust(2, "9")[:2]) + 1):
         _BY_PREFIX.setdefault(str(_number), []).append(_issuer)
-_DOUBLED = str.maketrans("0123456789", "0246813579")
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 
 
 def is_card(digits: str) -> bool:
@@ -70,8 +70,10 @@ def is_card(digits: str) -> bool:
     size = len(digits)
     for first, last, lengths in _BY_PREFIX.get(digits[:2], ()):
         if size in lengths and first <= digits[: len(first)] <= last:
-            doubled = digits[-2::-2].translate(_DOUBLED)
-            return (sum(map(int, digits[::-2])) + sum(map(int, doubled))) % 10 == 0 and len(set(digits)) > 1
+            written = digits.encode()
+            # Each ASCII digit is 48 more than its value.
+            total = sum(written[::-2]) + sum(written[-2::-2].translate(_DOUBLED)) - 48 * size
+            return total % 10 == 0 and len(set(digits)) > 1
     return False
 
 
@@ -134,7 +136,13 @@ KINDS: tuple[Kind, ...] = (
 
 
 _SHAPES = _CARD_SHAPES.union(*(kind.shapes for kind in KINDS))
-_LONGEST_SHAPE = max(len(shape) for shape in _SHAPES)
+# The shapes of as many groups, looked for in the sizes of a run's groups as bytes.
+_SHAPED = tuple(
+    re.compile(
+        b"(?=" + b"|".join(re.escape(bytes(one)) for one in sorted(_SHAPES) if len(one) == count) + b")", re.DOTALL
+    )
+    for count in range(1, max(map(len, _SHAPES)) + 1)
+)
 
 
 class DigitNumbers:
@@ -171,8 +179,8 @@ def _windows(text: str, groups: list[Group]) -> Iterator[list[Group]]:
         yield groups
     if len(groups) == 1:
         return
-    broken = [text[left[1] : right[0]].strip("\r") == "\n" for left, right in pairwise(groups)]
-    if any(broken):
+    if "\n" in text[groups[0][0] : groups[-1][1]]:
+        broken = [text[left[1] : right[0]].strip("\r") == "\n" for left, right in pairwise(groups)]
         closed, lengths = [groups[0]], [sizes[0]]
         for group, size, split in zip(groups[1:], sizes[1:], broken, strict=True):
             if split:
@@ -181,8 +189,9 @@ def _windows(text: str, groups: list[Group]) -> Iterator[list[Group]]:
             else:
                 closed.append(group)
                 lengths.append(size)
-        yield from _shaped(closed, lengths)
-    yield from _shaped(groups, sizes)
+        if len(closed) < len(groups):
+            yield from _shaped(closed, lengths)
+    yield from (part for part in _shaped(groups, sizes) if len(part) < len(groups))
 
 
 def _beside(sizes: list[int], first: int, last: int) -> set[int]:
@@ -201,7 +210,7 @@ def _spread(text: str, groups: list[Group]) -> Iterator[list[Group]]:
         yield groups
         return
     digits = [int(text[start]) for start, _ in groups]
-    doubled = [int(str(digit).translate(_DOUBLED)) for digit in digits]
+    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits]
     # Sums with every even, and with every odd, position doubled.
     even = [two if index % 2 == 0 else one for index, (one, two) in enumerate(zip(digits, doubled, strict=True))]
     odd = [one if index % 2 == 0 else two for index, (one, two) in enumerate(zip(digits, doubled, strict=True))]
@@ -213,15 +222,13 @@ def _spread(text: str, groups: list[Group]) -> Iterator[list[Group]]:
 
 
 def _shaped(groups: list[Group], sizes: list[int]) -> Iterator[list[Group]]:
-    """Yield the parts of a run that are grouped like a card or an identifier."""
-    for first in range(len(groups)):
-        total = 0
-        for last in range(first, min(first + _LONGEST_SHAPE, len(groups))):
-            total += sizes[last]
-            if total > _LONGEST:
-                break
-            shape = tuple(sizes[first : last + 1])
-            if total >= _SHORTEST and shape in _SHAPES and not (shape == _THREE and 4 in _beside(sizes, first, last)):
+    """Yield the parts of a run that are grouped like a card or an identifier, the whole included."""
+    written = bytes([min(size, 255) for size in sizes])
+    for count, pattern in enumerate(_SHAPED, 1):
+        for match in pattern.finditer(written):
+            first = match.start()
+            last = first + count - 1
+            if not (tuple(sizes[first : last + 1]) == _THREE and 4 in _beside(sizes, first, last)):
                 yield groups[first : last + 1]
 
 

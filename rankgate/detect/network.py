@@ -19,14 +19,21 @@ _VERSIONED = re.compile(
 )
 
 
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_VERSION_FOUR = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+
+
 def _address(match: re.Match[str]) -> tuple[int, int] | None:
     start, end = match.span()
     if ":" in match.group():
         start, end = _version_six(match)
     elif _VERSIONED.search(match.string, max(0, start - 16), start):
         return None
+    address = match.string[start:end]
+    if ":" not in address:
+        return (start, end) if _VERSION_FOUR.fullmatch(address) else None
     try:
-        ipaddress.ip_address(match.string[start:end])
+        ipaddress.IPv6Address(address)
     except ValueError:
         return None
     return start, end
