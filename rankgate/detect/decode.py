@@ -113,7 +113,7 @@ def _pieces(match: re.Match[str]) -> list[tuple[str, int]]:
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-]{4,}+(?:(?:\\n|\r?\n)[A-Za-z0-9+/_\-]{4,}+)*+={0,2}")
-_CAPITALS = re.compile(r"[A-Z_\-+/=]*")
+_ONE_KIND = re.compile(r"[A-Z_\-+/=]*|[0-9_\-+/=]*")
 _WRAP = re.compile(r"\\n|\r?\n")
 _PRINTED = re.compile(
     rb"(?:[\x20-\x7e\t\r\n]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}){8,}"
@@ -125,8 +125,8 @@ def _base64(view: View, check: Check = unhurried) -> Iterator[View]:
     said = _Said(view)
     for match in paced(_BASE64.finditer(view.text), check):
         run = match.group()
-        # What is worth hiding does not come out of letters of one case.
-        if len(run) < RUN or run.islower() or run.isdigit() or _CAPITALS.fullmatch(run):
+        # What is worth hiding does not come out of letters of one case, nor of digits alone.
+        if len(run) < RUN or run.islower() or _ONE_KIND.fullmatch(run):
             continue
         compact = _WRAP.sub("", run).rstrip("=").replace("-", "+").replace("_", "/")
         for skip in range(4):

@@ -146,7 +146,7 @@ class Detector:
         fired: set[int] = set()
         wanted = self.types if only is None else self.types & only
         moved = view.locate is not same
-        for finding in self._find(view.text, fired, check):
+        for finding in self._find(view.text, fired, wanted, check):
             if finding.type in wanted:
                 yield (
                     Finding(finding.type, *view.locate(finding.start, finding.end), finding.score) if moved else finding
@@ -164,8 +164,11 @@ class Detector:
             if len(again.text) >= _SHORTEST:
                 yield from self._scan(again, levels - 1, allowed, check)
 
-    def _find(self, text: str, fired: set[int], check: Check) -> Iterator[Finding]:
-        """Yield findings in one folded text, window by window; adds what fired anywhere to `fired`."""
+    def _find(self, text: str, fired: set[int], wanted: frozenset[str], check: Check) -> Iterator[Finding]:
+        """Yield findings in one folded text, window by window, of recognisers that may find one of `wanted`.
+
+        Adds what fired anywhere to `fired`.
+        """
         size = len(text)
         for start in range(0, max(size - _OVERLAP, 1), _WINDOW):
             check()
@@ -176,12 +179,15 @@ class Detector:
             for index in here:
                 if index >= len(self._recognizers) or self._recognizers[index].long:
                     continue
+                if wanted.isdisjoint(self._recognizers[index].types):
+                    continue
                 for one in self._recognizers[index].find(window, check):
                     # Seen whole, and with the words before it, in at least one of two neighbouring windows.
                     if (start == 0 or one.start >= _LEAD) and (last or one.end < len(window)):
                         yield Finding(one.type, one.start + start, one.end + start, one.score) if start else one
         for index in sorted(fired):
-            if index < len(self._recognizers) and self._recognizers[index].long:
+            long = index < len(self._recognizers) and self._recognizers[index].long
+            if long and not wanted.isdisjoint(self._recognizers[index].types):
                 yield from self._recognizers[index].find(text, check)
 
 

@@ -190,8 +190,8 @@ def _windows(text: str, groups: list[Group]) -> Iterator[list[Group]]:
                 closed.append(group)
                 lengths.append(size)
         if len(closed) < len(groups):
-            yield from _shaped(closed, lengths)
-    yield from (part for part in _shaped(groups, sizes) if len(part) < len(groups))
+            yield from _shaped(closed, lengths, len(closed))
+    yield from _shaped(groups, sizes, len(groups) - 1)
 
 
 def _beside(sizes: list[int], first: int, last: int) -> set[int]:
@@ -209,22 +209,22 @@ def _spread(text: str, groups: list[Group]) -> Iterator[list[Group]]:
     if len(groups) <= _LONGEST:
         yield groups
         return
-    digits = [int(text[start]) for start, _ in groups]
-    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits]
-    # Sums with every even, and with every odd, position doubled.
-    even = [two if index % 2 == 0 else one for index, (one, two) in enumerate(zip(digits, doubled, strict=True))]
-    odd = [one if index % 2 == 0 else two for index, (one, two) in enumerate(zip(digits, doubled, strict=True))]
+    digits = "".join([text[start] for start, _ in groups])
+    # Sums with every even, and with every odd, position doubled. Sixteen ASCII digits are 768 more than their values.
+    even, odd = bytearray(digits.encode()), bytearray(digits.encode())
+    even[::2] = even[::2].translate(_DOUBLED)
+    odd[1::2] = odd[1::2].translate(_DOUBLED)
     sums = [list(accumulate(values, initial=0)) for values in (even, odd)]
     for first in range(len(digits) - 15):
         total = sums[first % 2]
-        if (total[first + 16] - total[first]) % 10 == 0:
+        if (total[first + 16] - total[first] - 768) % 10 == 0 and is_card(digits[first : first + 16]):
             yield groups[first : first + 16]
 
 
-def _shaped(groups: list[Group], sizes: list[int]) -> Iterator[list[Group]]:
-    """Yield the parts of a run that are grouped like a card or an identifier, the whole included."""
+def _shaped(groups: list[Group], sizes: list[int], most: int) -> Iterator[list[Group]]:
+    """Yield the parts of a run, of at most so many groups, that are grouped like a card or an identifier."""
     written = bytes([min(size, 255) for size in sizes])
-    for count, pattern in enumerate(_SHAPED, 1):
+    for count, pattern in enumerate(_SHAPED[:most], 1):
         for match in pattern.finditer(written):
             first = match.start()
             last = first + count - 1

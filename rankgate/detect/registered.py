@@ -37,12 +37,14 @@ _VALUES = str.maketrans({character: str(value) for value, character in enumerate
 
 def is_iban(compact: str) -> bool:
     """Return whether `compact`, upper case without separators, is an IBAN (ISO 7064 mod 97-10, then structure)."""
-    return _adds_up(compact) and bool(iban.is_valid(compact, check_country=False))
+    return (
+        len(compact) == _LENGTHS.get(compact[:2], 0)
+        and _adds_up(compact)
+        and bool(iban.is_valid(compact, check_country=False))
+    )
 
 
 def _adds_up(compact: str) -> bool:
-    if len(compact) != _LENGTHS.get(compact[:2], 0) or not compact[2:4].isdigit():
-        return False
     number = (compact[4:] + compact[:4]).translate(_VALUES)
     return number.isdigit() and int(number) % 97 == 1
 
@@ -65,7 +67,7 @@ class Ibans:
             if body is None:
                 continue
             compact = body.group().translate(_SEPARATORS)[:length].upper()
-            if not _adds_up(compact):
+            if len(compact) < length or not _adds_up(compact):
                 continue
             questions += 1
             if questions > _QUESTIONS or is_iban(compact):
