@@ -191,7 +191,8 @@ def _windows(text: str, groups: list[Group]) -> Iterator[list[Group]]:
                 lengths.append(size)
         if len(closed) < len(groups):
             yield from _shaped(closed, lengths, len(closed))
-    yield from _shaped(groups, sizes, len(groups) - 1)
+    if len(groups) > 2 or max(sizes) >= _SHORTEST:
+        yield from _shaped(groups, sizes, len(groups) - 1)
 
 
 def _beside(sizes: list[int], first: int, last: int) -> set[int]:
@@ -235,9 +236,8 @@ def _shaped(groups: list[Group], sizes: list[int], most: int) -> Iterator[list[G
 def _judge(text: str, nearby: Nearby, groups: list[Group]) -> Iterator[Finding]:
     """Yield what the digits of `groups`, taken as one number, prove to be."""
     start, end = groups[0][0], groups[-1][1]
-    pieces = [text[low:high] for low, high in groups]
-    digits = "".join(pieces)
-    if not digits.isdigit():
+    digits = "".join([text[low:high] for low, high in groups])
+    if not digits.isdigit():  # a line break was closed
         digits = "".join(character for character in digits if character.isdigit())
     kinds = [kind for kind in _BY_LENGTH.get(len(digits), ()) if kind.check(digits)]
     card = len(digits) >= _SHORTEST_CARD and is_card(digits)

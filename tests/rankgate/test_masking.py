@@ -400,6 +400,15 @@ def test_nobody_can_write_somebody_elses_pseudonym() -> None:
         assert real.lower() not in masked.lower()
 
 
+def test_a_genuine_pseudonym_is_nothing_to_mask_and_escaped_only_where_its_text_is_masked() -> None:
+    genuine = _mask("jane@example.org")
+    assert DETECTOR.detect(f"see {genuine}, please") == ()
+    masked = _mask(f"{genuine} or joe@example.org")
+    assert genuine not in masked
+    assert masked.startswith("EMAIL_ADDRESS_x_")
+    assert masked.endswith(_mask("joe@example.org"))
+
+
 def test_a_look_alike_completed_by_masking_is_escaped() -> None:
     text = "PERSON_abcdefghijklm4012888888881881"
     assert "PERSON_abcdefghijklm" not in _mask(text)
