@@ -55,7 +55,7 @@ def table(detector: Detector) -> Iterator[str]:
 def main() -> None:
     """Print the table."""
     detector = Detector(STRUCTURED_TYPES, phone_regions=REGIONS, cache_bytes=0)
-    print("\n".join(table(detector)))  # noqa: T201
+    print("\n".join(table(detector)))
 
 
 if __name__ == "__main__":
