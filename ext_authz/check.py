@@ -115,7 +115,7 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
     case.masks = masks = _masks(route, ruling, gate.plans)
     if not ruling.allowed:
         return denied_by_policy(case)
-    await gate.work.run(len(http.body), principal.tenant, lambda: _bounds(case, reading, ruling, masks, gate))
+    await gate.work.run(len(http.body), principal.tenant, lambda: _bounds(case, reading, ruling, masks, gate, in_time))
     # 6 approval
     if ruling.approval is not None:
         raise GateError(Reason.APPROVAL_UNAVAILABLE)
@@ -211,7 +211,9 @@ def _masks(route: RouteSettings, ruling: Ruling, plans: Mapping[str, Plan]) -> M
     return Masks(request, response, request_name, response_name, capture, relaxed)
 
 
-def _bounds(case: Case, reading: Reading, ruling: Ruling, masks: Masks, gate: Gate) -> None:
+def _bounds(
+    case: Case, reading: Reading, ruling: Ruling, masks: Masks, gate: Gate, in_time: Callable[[], None]
+) -> None:
     """Keep the ruling's limits, and refuse before any lease what masking cannot cover or would make too large."""
     limits, request = ruling.limits, reading.request
     if limits.documents is not None and request.document_count > limits.documents:
@@ -225,6 +227,8 @@ def _bounds(case: Case, reading: Reading, ruling: Ruling, masks: Masks, gate: Ga
     # Re-encoding and escaped look-alikes at most double a body; only near the limit is it worth masking to know.
     if 2 * len(case.http.body) + GROWTH_BYTES * findings > most:
         masker = gate.masker(case.tenant, masks.request)
-        sent = mask_request(reading.json, request, reading.dialect, case.kept, reading.findings, masker, masker)
+        sent = mask_request(
+            reading.json, request, reading.dialect, case.kept, reading.findings, masker, masker, in_time
+        )
         if len(sent.body) > most:
             raise GateError(Reason.BODY_TOO_LARGE, "masked")

@@ -184,11 +184,12 @@ class Exchange:
         json = jsontext.parse(event.body)
         dialect = dialects.by_name(handoff.dialect)
         request = dialect.read(json)
+        in_time = tools.deadline()
         findings = findings_of(handoff, request, dialect)
         if findings is None:
-            findings = detect_request(request, tools.detector, handoff.tenant, tools.deadline())
+            findings = detect_request(request, tools.detector, handoff.tenant, in_time)
         outgoing, incoming = self._masker(handoff.request_plan), self._masker(handoff.response_plan)
-        sent = mask_request(json, request, dialect, handoff.kept, findings, outgoing, incoming)
+        sent = mask_request(json, request, dialect, handoff.kept, findings, outgoing, incoming, in_time)
         if len(sent.body) > tools.max_masked_bytes:
             raise GateError(Reason.BODY_TOO_LARGE, "masked")
         self._sent = sent

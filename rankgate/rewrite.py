@@ -129,6 +129,7 @@ def mask_request(
     findings: Findings,
     outgoing: Masker,
     incoming: Masker,
+    check: Callable[[], None],
 ) -> Sent:
     """Return what the reranker receives: `outgoing` masks, `kept` (positions; None: all) drops.
 
@@ -143,12 +144,12 @@ def mask_request(
         if text.role is Role.DOCUMENT and text.position not in place:
             continue
         found = findings.get(text.ordinal, ())
-        value = outgoing.mask(text.value, found)
+        value = outgoing.mask(text.value, found, check=check)
         if value != text.value:
             edits.append((text.start, text.end, jsontext.encode(value)))
             masked.update(_counted(found, outgoing))
         if text.position is not None:
-            rendering = value if incoming.plan == outgoing.plan else incoming.mask(text.value, found)
+            rendering = value if incoming.plan == outgoing.plan else incoming.mask(text.value, found, check=check)
             renderings[place[text.position]][value] = rendering
     body = jsontext.splice(json.body, edits) if edits else json.body
     return Sent(body, kept, tuple(renderings), dict(masked))
@@ -200,7 +201,7 @@ def mask_error(body: bytes, inspector: Inspector, incoming: Masker) -> tuple[byt
     except UnicodeDecodeError:
         raise GateError(Reason.UPSTREAM_INVALID, "error text") from None
     found = inspector.detector.detect(text, cache=inspector.tenant, check=inspector.check)
-    return incoming.mask(text, found).encode(), False, dict(_counted(found, incoming))
+    return incoming.mask(text, found, check=inspector.check).encode(), False, dict(_counted(found, incoming))
 
 
 def _mask_leaves(
@@ -215,7 +216,7 @@ def _mask_leaves(
         if rendering is None:
             inspector.check()
             found = inspector.detector.detect(string.value, cache=inspector.tenant, check=inspector.check)
-            rendering = incoming.mask(string.value, found) if found else string.value
+            rendering = incoming.mask(string.value, found, check=inspector.check) if found else string.value
             masked.update(_counted(found, incoming))
         if rendering != string.value:
             edits.append((string.start, string.end, jsontext.encode(rendering)))

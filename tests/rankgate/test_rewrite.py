@@ -50,7 +50,7 @@ def sent_for(body, dialect="generic", **handed):
     parsed = jsontext.parse(body)
     request = spoken.read(parsed)
     findings = detect_request(request, DETECTOR, "acme", lambda: None)
-    return mask_request(parsed, request, spoken, handoff.kept, findings, MASKER, MASKER), handoff, spoken
+    return mask_request(parsed, request, spoken, handoff.kept, findings, MASKER, MASKER, lambda: None), handoff, spoken
 
 
 def inspector(handoff):
@@ -212,7 +212,7 @@ def test_any_plan_masks_through_the_handoff_what_it_masks_by_detection(documents
         ("IP_ADDRESS", "10.20.30.40"),
     ):
         if kind in types:
-            sent = mask_request(parsed, request, spoken, None, handed, masker, masker)
+            sent = mask_request(parsed, request, spoken, None, handed, masker, masker, lambda: None)
             assert value.encode() not in sent.body
 
 
