@@ -89,7 +89,7 @@ async def test_the_first_part_to_end_is_told() -> None:
 
 
 async def test_no_valkey_is_started_where_another_server_is_configured() -> None:
-    async with Gate({"audit": {"redis_url": None}}, filters=trivial) as gate:
+    async with Gate({"audit": {"redis_url": "redis://127.0.0.1:1"}}, filters=trivial) as gate:
         assert "valkey" not in [child.name for child in gate.stack.children]
 
 
