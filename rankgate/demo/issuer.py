@@ -1,7 +1,8 @@
-"""A development issuer: discovery, a key set and client credentials, on loopback and for nothing but development.
+"""A development issuer: discovery, a key set and client credentials, for nothing but development.
 
-Run it with `python -m rankgate.demo.issuer`, then ask it for a token:
-`curl -u search:demo -d grant_type=client_credentials -d audience=rerank http://127.0.0.1:PORT/token`.
+It listens on loopback unless told otherwise: whoever reaches it gets tokens. Run it with
+`python -m rankgate.demo.issuer`, then ask it for one:
+`curl -u search-svc:demo -d grant_type=client_credentials -d audience=rerank http://127.0.0.1:PORT/token`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote_plus
 
@@ -42,8 +44,10 @@ class DevClient:
     audiences: tuple[str, ...] = ("rerank",)
 
 
-# Well-known on purpose: whoever reaches a loopback issuer may have its tokens, which no real gate accepts.
+# Well-known on purpose: whoever reaches a development issuer may have its tokens, which no real gate accepts.
 DEMO_CLIENTS = (
+    # The one that the shipped policy knows.
+    DevClient("search-svc", "demo", tenant="acme", groups=("search",)),
     DevClient("search", "demo", tenant="acme", groups=("search", "eu")),
     DevClient("rag-agent", "demo", tenant="acme", groups=("agents",)),
     DevClient("batch", "demo", tenant="globex", groups=("batch",)),
@@ -95,14 +99,17 @@ class DevIssuer:
         self.keys = [SigningKey(algorithm)]
         self.url = ""
 
-    async def start(self, port: int = 0) -> None:
-        """Serve on loopback; `port` 0 takes a free one. Sets `url`, which is also the `iss` of its tokens."""
+    async def start(self, port: int = 0, *, address: str = HOST, url: str | None = None) -> None:
+        """Serve on `address`; `port` 0 takes a free one.
+
+        Sets `url`, which is also the `iss` of its tokens: where it listens, or `url` where callers know it by another.
+        """
         app = web.Application(client_max_size=16_384)
         app.add_routes(self.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, port).start()
-        self.url = f"http://{HOST}:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, address, port).start()
+        self.url = url or f"http://{address}:{self._runner.addresses[0][1]}"
 
     def routes(self) -> list[web.RouteDef]:
         """Return what is served where."""
@@ -153,9 +160,14 @@ class DevIssuer:
             }
         )
 
+    @property
+    def key_set(self) -> dict[str, Any]:
+        """Return the public keys (RFC 7517 section 5)."""
+        return {"keys": [key.public for key in self.keys]}
+
     async def jwks(self, _: web.Request) -> web.StreamResponse:
-        """Answer with the public keys (RFC 7517 section 5)."""
-        return web.json_response({"keys": [key.public for key in self.keys]})
+        """Answer with the public keys."""
+        return web.json_response(self.key_set)
 
     async def token(self, request: web.Request) -> web.StreamResponse:
         """Answer a client credentials request (RFC 6749 section 4.4); errors as in its section 5.2 and RFC 8707."""
@@ -220,9 +232,14 @@ def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-async def _serve(port: int, algorithm: Algorithm) -> None:
-    issuer = DevIssuer(algorithm=algorithm)
-    await issuer.start(port)
+async def _serve(chosen: argparse.Namespace) -> None:
+    issuer = DevIssuer(algorithm=chosen.algorithm)
+    if chosen.jwks_file is not None:
+        # Whole or not at all: who waits for the file may read it at any moment.
+        draft = chosen.jwks_file.with_suffix(".new")
+        draft.write_text(json.dumps(issuer.key_set), encoding="utf-8")
+        draft.replace(chosen.jwks_file)
+    await issuer.start(chosen.port, address=chosen.address, url=chosen.url)
     print(f"development issuer at {issuer.url}, for development only", flush=True)  # noqa: T201
     for client in DEMO_CLIENTS:
         print(f"  client {client.id}: tenant {client.tenant}, groups {', '.join(client.groups)}", flush=True)  # noqa: T201
@@ -235,11 +252,13 @@ async def _serve(port: int, algorithm: Algorithm) -> None:
 def main() -> None:
     """Serve the development issuer until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m rankgate.demo.issuer", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="port on loopback; 0 takes a free one")
+    parser.add_argument("--address", default=HOST, help="address to listen on  [default: loopback]")
+    parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one")
+    parser.add_argument("--url", help="`iss` of its tokens  [default: where it listens]")
+    parser.add_argument("--jwks-file", type=Path, help="also write the key set here, for a gate without network")
     parser.add_argument("--algorithm", choices=("RS256", "ES256"), default="RS256")
-    chosen = parser.parse_args()
     try:
-        asyncio.run(_serve(chosen.port, chosen.algorithm))
+        asyncio.run(_serve(parser.parse_args()))
     except KeyboardInterrupt:
         return
 

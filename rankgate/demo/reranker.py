@@ -1,6 +1,6 @@
 """A development reranker that speaks Cohere v1, Cohere v2 and TEI, and remembers what reached it.
 
-`python -m rankgate.demo.reranker --port N` serves it on loopback. Never a production engine.
+`python -m rankgate.demo.reranker --port N` serves it on loopback, or where `--address` says. Never a production engine.
 """
 
 from __future__ import annotations
@@ -170,11 +170,12 @@ def _top_n(body: dict[str, Any], count: int) -> int:
 def main() -> None:
     """Serve until interrupted; the key comes from the file in RERANKER_KEY_FILE, none is asked for without it."""
     parser = argparse.ArgumentParser(description="A BM25 reranker for development: Cohere v1, v2 and TEI.")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on  [default: loopback]")
     parser.add_argument("--port", type=int, default=9000)
     arguments = parser.parse_args()
     key_file = os.environ.get("RERANKER_KEY_FILE")
     key = Path(key_file).read_text(encoding="utf-8").strip() if key_file else None
-    web.run_app(DemoReranker(key=key).app(), host="127.0.0.1", port=arguments.port, access_log=None)
+    web.run_app(DemoReranker(key=key).app(), host=arguments.address, port=arguments.port, access_log=None)
 
 
 if __name__ == "__main__":
