@@ -109,7 +109,7 @@ class Stack:
 
     `config` is the settings file; `directory` takes logs, Envoy's YAML and the admin socket, and becomes private
     (0700). Valkey is started where `valkey` is true and `audit.redis_url` is a unix socket. `filters` replaces
-    the commands of the filter processes, for tests.
+    the commands of the filter processes and `bootstrap` changes Envoy's YAML, for tests and measurements.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Stack:
         authz_slots: int = 1,
         proc_slots: int = 1,
         filters: FilterCommand = filter_command,
+        bootstrap: Callable[[str], str] = str,
         flush_ms: int = 1000,
     ) -> None:
         self.config = config
@@ -132,6 +133,7 @@ class Stack:
         self._valkey = valkey
         self._slots = {"ext_proc": proc_slots, "ext_authz": authz_slots}
         self._filters = filters
+        self._bootstrap = bootstrap
         self._flush_ms = flush_ms
 
     @property
@@ -227,7 +229,7 @@ class Stack:
             authz_slots=self._slots["ext_authz"],
             proc_slots=self._slots["ext_proc"],
         )
-        bootstrap.write_text(text, encoding="utf-8")
+        bootstrap.write_text(self._bootstrap(text), encoding="utf-8")
         settings = self.settings.envoy
         options = {
             "config-path": str(bootstrap),

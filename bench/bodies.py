@@ -1,0 +1,63 @@
+"""The calls that are sent: synthetic texts, some with personal data, the same at every run."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+
+__all__ = ["PATH", "bodies", "requests", "texts"]
+
+PATH = "/v2/rerank"
+# Of a workload of 20 documents in 4 KB and of 200 in 45 KB: characters of one document.
+DOCUMENT_CHARS = 190
+# One document in this many holds personal data.
+FINDING_EVERY = 10
+
+WORDS = (
+    "account archive audit balance branch budget cargo claim clause client contract court credit customs deadline "
+    "delivery deposit device draft engine estimate export factory filter freight garden harbour hearing import index "
+    "invoice journal ledger letter licence machine manual market meeting member minutes mortgage notice office order "
+    "packet parcel pension permit policy premium quarter query receipt record refund region renewal repair report "
+    "request return review sample schedule section service session settlement shipment station storage supplier "
+    "survey tariff tenant ticket transfer update valley vendor version visit voucher warehouse warranty winter"
+).split()
+NAMES = ("ada", "boris", "carla", "dmitri", "elena", "farid", "greta", "hugo")
+
+
+def texts(count: int, seed: int, chars: int = DOCUMENT_CHARS) -> list[str]:
+    """Return `count` texts of about `chars` characters; every tenth holds an e-mail address and a card number."""
+    source = random.Random(seed)  # noqa: S311 - the same texts at every run
+    found = []
+    for index in range(count):
+        text = ""
+        while len(text) < chars:
+            text += source.choice(WORDS) + " "
+        if index % FINDING_EVERY == 1:
+            data = f"{source.choice(NAMES)}.{source.choice(WORDS)}@example.org 4111 1111 1111 1111"
+            text = f"{text[: chars - len(data) - 1]} {data}"
+        found.append(text[:chars])
+    return found
+
+
+def bodies(documents: int, pool: int, *, model: str = "rerank") -> list[bytes]:
+    """Return `pool` different bodies of `documents` documents each; their model says how many, for upstream.py."""
+    return [
+        json.dumps(
+            {
+                "model": f"{model}-{documents}",
+                "query": f"which {WORDS[number % len(WORDS)]} is due this quarter",
+                "documents": texts(documents, seed=documents * 100_003 + number),
+            }
+        ).encode()
+        for number in range(pool)
+    ]
+
+
+def requests(contents: Sequence[bytes], token: str) -> list[bytes]:
+    """Return whole HTTP/1.1 requests that carry `contents`."""
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nhost: gate\r\nauthorization: Bearer {token}\r\n"
+        "content-type: application/json\r\naccept: */*\r\nuser-agent: bench\r\ncontent-length: "
+    )
+    return [f"{head}{len(content)}\r\n\r\n".encode() + content for content in contents]

@@ -1,0 +1,78 @@
+"""A reranker that answers at once: one constant answer for each number of documents.
+
+The body's model says how many documents there are (`rerank-20`), so nothing is parsed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from bench.http import body_start, complete
+
+__all__ = ["Responder", "main"]
+
+_COUNT = re.compile(rb'-(\d{1,5})"')
+# The model is the first member of a body.
+_MODEL_BYTES = 64
+
+
+class Responder(asyncio.Protocol):
+    """One connection."""
+
+    answers: dict[int, bytes] = {}  # noqa: RUF012 - one table for all connections
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        # uvloop's transports have the methods and not the base class.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a request once it is whole."""
+        self._data += data
+        if not complete(self._data) or self._transport is None:
+            return
+        start = body_start(self._data)
+        found = _COUNT.search(self._data, start, start + _MODEL_BYTES)
+        count = int(found[1]) if found else 0
+        self._data = b""
+        if count not in self.answers:
+            self.answers[count] = answer(count)
+        self._transport.write(self.answers[count])
+
+
+def answer(documents: int) -> bytes:
+    """Return the whole HTTP answer that ranks `documents` documents."""
+    results = [{"index": index, "relevance_score": round(1 / (index + 1), 6)} for index in range(documents)]
+    body = json.dumps({"id": "0190c4a0-0000-7000-8000-000000000000", "results": results}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+
+async def serve(ready: Path) -> None:
+    """Serve on a free port of loopback and write it to `ready`."""
+    server = await asyncio.get_running_loop().create_server(Responder, "127.0.0.1", 0)
+    draft = ready.with_suffix(".new")
+    draft.write_text(str(server.sockets[0].getsockname()[1]))
+    draft.replace(ready)
+    await server.serve_forever()
+
+
+def main() -> None:
+    """Run until killed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.upstream", description=__doc__)
+    parser.add_argument("--ready", type=Path, required=True, help="file that receives the port")
+    uvloop.run(serve(parser.parse_args().ready))
+
+
+if __name__ == "__main__":
+    main()
