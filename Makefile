@@ -35,7 +35,7 @@ proto: $(VENV)/.dev ## generate rankgate/pb from proto/
 lock: $(VENV)/.dev ## resolve the two requirement locks again
 	$(PIP) install uv
 	$(BIN)/uv pip compile $(LOCK) --extra embedded --extra build pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile $(LOCK) --extra embedded --extra dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile $(LOCK) --extra embedded --extra otel --extra dev pyproject.toml -o requirements-dev.lock
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) .cache build dist rankgate/pb .mypy_cache .ruff_cache .pytest_cache .hypothesis

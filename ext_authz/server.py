@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import grpc
 
@@ -14,19 +14,24 @@ from ext_authz import wire
 from ext_authz.check import check
 from ext_authz.gate import Gate
 from rankgate.audit import What
-from rankgate.clients import logs
+from rankgate.clients import gauges, logs
 from rankgate.clients.credentials import broker_for
 from rankgate.clients.engines import engine_for
 from rankgate.clients.identity import Verifier
 from rankgate.clients.masking import read_keys
+from rankgate.clients.metrics import AuditMetrics, DecisionMetrics, TimedPolicy
 from rankgate.clients.offload import Offload, deadline
 from rankgate.clients.processor import ProcessorProbe
 from rankgate.clients.recording import Recording
 from rankgate.clients.slot import Slot
-from rankgate.decision import Decision, Deny
+from rankgate.clients.telemetry import Telemetry
+from rankgate.clients.traces import Tracer
+from rankgate.decision import Allow, Decision, Deny
 from rankgate.detect import Detector
-from rankgate.errors import GateError
+from rankgate.errors import GateError, Reason
+from rankgate.headers import traceparent
 from rankgate.masking import Plan
+from rankgate.request import HttpRequest
 from rankgate.settings import Settings
 
 __all__ = ["Authorization", "build", "new_decision_id"]
@@ -34,14 +39,22 @@ __all__ = ["Authorization", "build", "new_decision_id"]
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
+Parts = Callable[[], Awaitable[Mapping[str, bool]]]
+
+
 class Authorization:
     """envoy.service.auth.v3.Authorization."""
 
     service = wire.SERVICE
 
-    def __init__(self, gate: Gate, recording: Recording) -> None:
+    def __init__(
+        self, gate: Gate, recording: Recording, metrics: DecisionMetrics, tracer: Tracer, *, ready: Parts
+    ) -> None:
         self._gate = gate
         self._recording = recording
+        self._metrics = metrics
+        self._tracer = tracer
+        self._ready = ready
         self._log = logs.logger("ext_authz")
         self._running: set[asyncio.Task[tuple[Decision, bytes]]] = set()
 
@@ -49,6 +62,10 @@ class Authorization:
         """Return the handler of Check; it takes and returns serialised messages."""
         method = grpc.unary_unary_rpc_method_handler(self._check)
         return grpc.method_handlers_generic_handler(wire.SERVICE, {wire.CHECK: method})
+
+    async def parts(self) -> Mapping[str, bool]:
+        """Tell of every part that a decision needs whether it works now."""
+        return await self._ready()
 
     async def start(self) -> None:
         """Record the start."""
@@ -61,6 +78,7 @@ class Authorization:
         await self._lifecycle(What.STOP)
 
     async def _check(self, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        began, began_ns = time.perf_counter(), time.time_ns()
         decision_id = new_decision_id(self._gate.clock())
         try:
             http = wire.request_of(wire.parse(data))
@@ -73,11 +91,28 @@ class Authorization:
         try:
             decision, answer = await asyncio.shield(task)
         except Exception as error:  # noqa: BLE001 - its text would end up in Envoy's access log
+            self._metrics.failed()
             self._log.error("check_failed", decision_id=decision_id, error=type(error).__name__)
             await context.abort(grpc.StatusCode.INTERNAL, "internal")
         if isinstance(decision, Deny) and decision.status >= 500:
             self._log.warning("refused", decision_id=decision_id, reason=decision.reason.value)
+        self._metrics.decided(decision, http.route if http else "", time.perf_counter() - began)
+        if self._tracer.enabled:
+            self._trace(decision, http, began_ns)
         return answer
+
+    def _trace(self, decision: Decision, http: HttpRequest | None, began_ns: int) -> None:
+        allowed = isinstance(decision, Allow)
+        reason = Reason.ALLOWED if isinstance(decision, Allow) else decision.reason
+        route = self._gate.settings.route(http.route) if http else None
+        attributes: dict[str, str | int | bool] = {
+            "rankgate.decision_id": decision.decision_id,
+            "rankgate.route": route.name if route else "",
+            "rankgate.allowed": allowed,
+            "rankgate.reason": reason.value,
+        }
+        caller = traceparent(http.values("traceparent")) if http else ""
+        self._tracer.span("rankgate.check", caller, began_ns, attributes, failed=reason.status >= 500)
 
     async def _lifecycle(self, what: What) -> None:
         gate = self._gate
@@ -89,11 +124,13 @@ class Authorization:
 
 
 @contextlib.asynccontextmanager
-async def build(settings: Settings, slot: Slot) -> AsyncIterator[Authorization]:
+async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIterator[Authorization]:
     """Hold everything the filter works with, ready for calls; raises SettingsError.
 
     Calls are refused, not delayed, while an issuer is out.
     """
+    registry = telemetry.registry
+    metrics = DecisionMetrics(registry, [route.name for route in settings.routes])
     keys = read_keys(settings.masking)
     plans = {name: Plan.of(profile) for name, profile in settings.masking.profiles.items()} | {"none": Plan.none()}
     detector = Detector(
@@ -103,13 +140,13 @@ async def build(settings: Settings, slot: Slot) -> AsyncIterator[Authorization]:
     )
     async with contextlib.AsyncExitStack() as scope:
         # First in and last out: what any other part does until its end can be recorded.
-        recording = await Recording.open(settings, slot, keys)
+        recording = await Recording.open(settings, slot, keys, AuditMetrics(registry))
         scope.push_async_callback(recording.close)
         work = Offload()
         scope.callback(work.close)
         probe = ProcessorProbe(settings.sockets.directory)
         scope.push_async_callback(probe.stop)
-        policy = engine_for(settings.policy, changed=recording.policy_changed)
+        policy = TimedPolicy(engine_for(settings.policy, changed=recording.policy_changed), metrics)
         scope.push_async_callback(policy.stop)
         await policy.start()
         verifier = Verifier(settings.issuers)
@@ -130,7 +167,25 @@ async def build(settings: Settings, slot: Slot) -> AsyncIterator[Authorization]:
             clock=time.time,
             deadline=deadline,
         )
-        authorization = Authorization(gate, recording)
+        gauges.register(
+            registry,
+            gauges.recording(recording),
+            gauges.issuers(verifier),
+            gauges.policy(policy),
+            gauges.detector(detector),
+            gauges.offload(work),
+        )
+
+        async def ready() -> Mapping[str, bool]:
+            # Not Redis, without which calls go on; not the reranker, whose own probe tells.
+            return {
+                "policy": policy.ready,
+                "issuers": verifier.ready,
+                "audit": recording.ready,
+                "ext_proc": await probe.ready(),
+            }
+
+        authorization = Authorization(gate, recording, metrics, telemetry.tracer, ready=ready)
         await authorization.start()
         scope.push_async_callback(authorization.stop)
         yield authorization

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
 
 from ext_proc import wire
-from ext_proc.conversation import Abort, Action, Event, Refuse, RequestBody, ResponseBody
+from ext_proc.conversation import Abort, Action, Event, Refuse, RequestBody, ResponseBody, ResponseHeaders
 from ext_proc.exchange import Exchange, Tools
 from ext_proc.record import completion_event
-from rankgate.audit import CompletionEvent, What
-from rankgate.clients import logs
+from rankgate.audit import CompletionEvent, Outcome, What
+from rankgate.clients import gauges, logs
 from rankgate.clients.masking import read_keys
+from rankgate.clients.metrics import AuditMetrics, ProcessingMetrics
 from rankgate.clients.offload import Offload, deadline
 from rankgate.clients.recording import Recording
 from rankgate.clients.slot import Slot
+from rankgate.clients.telemetry import Telemetry
+from rankgate.clients.traces import Tracer
 from rankgate.detect import Detector
 from rankgate.errors import GateError
 from rankgate.masking import Plan
@@ -37,11 +40,21 @@ class Processing:
 
     service = wire.SERVICE
 
-    def __init__(self, tools: Tools, recording: Recording, work: Offload, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        recording: Recording,
+        work: Offload,
+        clock: Callable[[], float],
+        metrics: ProcessingMetrics,
+        tracer: Tracer,
+    ) -> None:
         self._tools = tools
         self._recording = recording
         self._work = work
         self._clock = clock
+        self._metrics = metrics
+        self._tracer = tracer
         self._log = logs.logger("ext_proc")
         self._running: set[asyncio.Task[None]] = set()
 
@@ -49,6 +62,10 @@ class Processing:
         """Return the handler of Process; it takes and returns serialised messages."""
         method = grpc.stream_stream_rpc_method_handler(self._process)
         return grpc.method_handlers_generic_handler(wire.SERVICE, {wire.PROCESS: method})
+
+    async def parts(self) -> Mapping[str, bool]:
+        """Tell whether what becomes of a call could be recorded now; masking itself needs nobody."""
+        return {"audit": self._recording.ready}
 
     async def start(self) -> None:
         """Record the start."""
@@ -63,26 +80,32 @@ class Processing:
     async def _process(self, _requests: object, context: Context) -> None:
         """Carry one call. Ends well only after every phase was answered: a clean early end is a leak."""
         exchange = Exchange(self._tools)
-        started = self._clock()
+        started, began_ns = self._clock(), time.time_ns()
+        forwarded = 0.0
         word = ""
         try:
             while (data := await context.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
                 event = wire.event_of(wire.parse(data))
                 if event is None:
                     continue
+                if isinstance(event, ResponseHeaders) and forwarded and not event.local:
+                    self._metrics.answered(time.perf_counter() - forwarded)
                 action = await self._step(exchange, event)
                 if isinstance(action, Abort):
                     word = action.word
                     break
                 await context.write(wire.response_of(event, action).SerializeToString())
+                if isinstance(event, RequestBody):
+                    forwarded = time.perf_counter()
                 if isinstance(action, Refuse):
                     self._log.warning("refused", decision_id=_decision(exchange), reason=action.details)
         except Exception as error:  # noqa: BLE001 - its text would end up in Envoy's access log
             word = "internal"
             self._log.error("process_failed", error=type(error).__name__)
         finally:
-            self._complete(exchange, started)
+            self._complete(exchange, started, began_ns)
         if word:
+            self._metrics.aborted(word)
             self._log.warning("aborted", decision_id=_decision(exchange), word=word)
         if word or not exchange.finished:
             await context.abort(grpc.StatusCode.INTERNAL, word or "incomplete")
@@ -91,21 +114,37 @@ class Processing:
         if not isinstance(event, (RequestBody, ResponseBody)):
             return exchange.step(event)
         tenant = exchange.handoff.tenant if exchange.handoff else ""
+        began = time.perf_counter()
         try:
             return await self._work.run(len(event.body), tenant, lambda: exchange.step(event))
         except GateError as refusal:
             return exchange.refuse(refusal)
+        finally:
+            body = "request" if isinstance(event, RequestBody) else "response"
+            self._metrics.stepped(body, time.perf_counter() - began)
 
-    def _complete(self, exchange: Exchange, started: float) -> None:
+    def _complete(self, exchange: Exchange, started: float, began_ns: int) -> None:
         """Record what became of the call, in a task of its own: the stream may be cancelled at any moment."""
         summary = exchange.end()
         if summary is None or exchange.handoff is None:
             return
         now = self._clock()
         event = completion_event(exchange.handoff, summary, started, now)
+        if self._tracer.enabled:
+            self._trace(event, began_ns)
         task = asyncio.create_task(self._append(event))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+
+    def _trace(self, event: CompletionEvent, began_ns: int) -> None:
+        attributes: dict[str, str | int | bool] = {
+            "rankgate.decision_id": event.decision_id,
+            "rankgate.route": event.route,
+            "rankgate.outcome": event.outcome.value,
+            "rankgate.reason": event.reason.value if event.reason else "",
+        }
+        failed = event.outcome is Outcome.ABORTED or (event.reason is not None and event.reason.status >= 500)
+        self._tracer.span("rankgate.process", event.trace, began_ns, attributes, failed=failed)
 
     async def _append(self, event: CompletionEvent) -> None:
         try:
@@ -122,7 +161,7 @@ class Processing:
 
 
 @contextlib.asynccontextmanager
-async def build(settings: Settings, slot: Slot) -> AsyncIterator[Processing]:
+async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIterator[Processing]:
     """Hold everything the filter works with, ready for calls; raises SettingsError."""
     keys = read_keys(settings.masking)
     tools = Tools(
@@ -142,11 +181,15 @@ async def build(settings: Settings, slot: Slot) -> AsyncIterator[Processing]:
     )
     async with contextlib.AsyncExitStack() as scope:
         # First in and last out: what any other part does until its end can be recorded.
-        recording = await Recording.open(settings, slot, keys)
+        recording = await Recording.open(settings, slot, keys, AuditMetrics(telemetry.registry))
         scope.push_async_callback(recording.close)
         work = Offload()
         scope.callback(work.close)
-        processing = Processing(tools, recording, work, time.time)
+        gauges.register(
+            telemetry.registry, gauges.recording(recording), gauges.detector(tools.detector), gauges.offload(work)
+        )
+        metrics = ProcessingMetrics(telemetry.registry)
+        processing = Processing(tools, recording, work, time.time, metrics, telemetry.tracer)
         await processing.start()
         scope.push_async_callback(processing.stop)
         yield processing

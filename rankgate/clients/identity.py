@@ -64,6 +64,10 @@ class Verifier:
         revisions = "".join(issuer.terms.revision for issuer in self._issuers.values())
         self._revision = hashlib.sha256(revisions.encode("ascii")).hexdigest()
         self._verified: OrderedDict[_CacheKey, _Verified] = OrderedDict()
+        self.hits = 0
+        """Tokens accepted because they had been verified before."""
+        self.misses = 0
+        """Tokens that had to be verified, whatever came of it."""
 
     async def start(self) -> None:
         """Load every issuer's keys and keep them fresh; an issuer that is out does not hold up the others."""
@@ -90,7 +94,9 @@ class Verifier:
         key = (hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest(), self._revision, audiences)
         known = self._recall(key, now)
         if known is not None:
+            self.hits += 1
             return known
+        self.misses += 1
         unverified = read(token)
         issuer = self._issuers.get(unverified.issuer)
         if issuer is None:

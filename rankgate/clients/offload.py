@@ -26,8 +26,16 @@ class Offload:
 
     def __init__(self, *, workers: int = WORKERS, places: int = PLACES) -> None:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="rankgate-body")
-        self._places = places
+        self.places = places
+        """How many may be worked on or wait."""
+        self.refused = 0
+        """How many were refused."""
         self._taken: Counter[str] = Counter()
+
+    @property
+    def in_use(self) -> int:
+        """Return how many are worked on or wait."""
+        return self._taken.total()
 
     async def run(self, size: int, tenant: str, work: Callable[[], Result]) -> Result:
         """Return what `work` returns: at once for up to INLINE_BYTES of `size`, in a thread for more.
@@ -37,7 +45,8 @@ class Offload:
         """
         if size <= INLINE_BYTES:
             return work()
-        if self._taken.total() >= self._places or self._taken[tenant] >= max(1, self._places // 2):
+        if self.in_use >= self.places or self._taken[tenant] >= max(1, self.places // 2):
+            self.refused += 1
             raise GateError(Reason.BUSY)
         self._taken[tenant] += 1
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""A filter's process: its socket, its gRPC server, its health, and an orderly end."""
+"""A filter's process: its socket, its gRPC server, what it tells of itself, and an orderly end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,9 +19,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from rankgate import envoyconfig
-from rankgate.clients import logs
+from rankgate.clients import logs, probes
 from rankgate.clients.locks import held
+from rankgate.clients.metrics import new_registry
 from rankgate.clients.slot import Slot
+from rankgate.clients.telemetry import Telemetry
+from rankgate.clients.traces import tracing
 from rankgate.errors import GateError, SettingsError
 from rankgate.settings import Settings, SocketSettings, load
 
@@ -40,8 +43,12 @@ class Filter(Protocol):
         """Return the handler of the service's methods."""
         ...
 
+    async def parts(self) -> Mapping[str, bool]:
+        """Tell of every part that a call needs whether it works now."""
+        ...
 
-Build = Callable[[Settings, Slot], AbstractAsyncContextManager[Filter]]
+
+Build = Callable[[Settings, Slot, Telemetry], AbstractAsyncContextManager[Filter]]
 """Holds a filter: entered before the first call, left after the last one, whatever happened in between."""
 
 
@@ -97,7 +104,9 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
     path = envoyconfig.filter_socket(settings.sockets.directory, slot.role, slot.number)
     async with contextlib.AsyncExitStack() as scope:
         scope.enter_context(_owned(path, settings.sockets))
-        filter_ = await scope.enter_async_context(build(settings, slot))
+        registry = new_registry(slot)
+        tracer = await scope.enter_async_context(tracing(settings.traces, slot, deployment=settings.deployment))
+        filter_ = await scope.enter_async_context(build(settings, slot, Telemetry(registry, tracer)))
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", settings.grpc_message_bytes),
@@ -108,13 +117,22 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         server.add_generic_rpc_handlers((filter_.handler(),))
         _bind(server, path, settings.sockets)
+
+        async def told(ready: bool) -> None:
+            word = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+            await status.set(filter_.service, word)
+
+        # The empty name stands for the process: it answers as long as the event loop turns.
+        await status.set("", health_pb2.HealthCheckResponse.SERVING)
+        watch = probes.Health(filter_.parts, told, registry)
+        await scope.enter_async_context(watch.watching())
+        port = await scope.enter_async_context(probes.serve(watch, registry, settings.health, slot))
         # Longer than the longest call, so that a rolling restart cuts none.
         scope.push_async_callback(server.stop, drain_s(settings))
         await server.start()
-        for service in ("", filter_.service):
-            await status.set(service, health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", slot=slot.number)
+        log.info("serving", slot=slot.number, health_port=port)
         await stopping.wait()
+        await watch.drain()
         await status.enter_graceful_shutdown()
     log.info("stopped", slot=slot.number)
 

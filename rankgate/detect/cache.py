@@ -31,9 +31,11 @@ class _Table:
 class Cache:
     """A least-recently-used cache of at most `limit` bytes; 0 keeps nothing. Safe to share between threads."""
 
-    __slots__ = ("_limit", "_lock", "_size", "_tables")
+    __slots__ = ("_limit", "_lock", "_size", "_tables", "hits", "misses")
 
     def __init__(self, limit: int) -> None:
+        self.hits = 0
+        self.misses = 0
         self._limit = limit
         self._size = 0
         self._tables: dict[str, _Table] = {}
@@ -48,11 +50,12 @@ class Cache:
         """Return what was put for `text` in `partition`."""
         with self._lock:
             table = self._tables.get(partition)
-            if table is None:
+            found = table.entries.get(text) if table is not None else None
+            if table is None or found is None:
+                self.misses += 1
                 return None
-            found = table.entries.get(text)
-            if found is not None:
-                table.entries.move_to_end(text)
+            self.hits += 1
+            table.entries.move_to_end(text)
             return found
 
     def put(self, partition: str, text: str, findings: Findings) -> None:

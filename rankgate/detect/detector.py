@@ -90,6 +90,16 @@ class Detector:
         """What the cache is accounted with, in bytes."""
         return self._cache.size
 
+    @property
+    def cache_hits(self) -> int:
+        """Texts whose result was remembered."""
+        return self._cache.hits
+
+    @property
+    def cache_misses(self) -> int:
+        """Texts that had to be inspected although their results may be kept."""
+        return self._cache.misses
+
     def detect_key(self, key: str) -> tuple[Finding, ...]:
         """Return what the object key `key` holds."""
         return self._detect(key, unhurried)

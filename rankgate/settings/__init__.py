@@ -36,6 +36,7 @@ from rankgate.settings.guard import (
 from rankgate.settings.headers import CREDENTIALS
 from rankgate.settings.issuers import ClaimSettings, IssuerSettings
 from rankgate.settings.trail import AuditSettings, LogSettings
+from rankgate.settings.watching import HealthSettings, TraceSettings
 
 __all__ = [
     "STRUCTURED_TYPES",
@@ -43,6 +44,7 @@ __all__ = [
     "ClaimSettings",
     "CredentialSettings",
     "EnvoySettings",
+    "HealthSettings",
     "IssuerSettings",
     "LimitSettings",
     "ListenSettings",
@@ -55,6 +57,7 @@ __all__ = [
     "Section",
     "Settings",
     "SocketSettings",
+    "TraceSettings",
     "UpstreamSettings",
     "load",
 ]
@@ -94,6 +97,10 @@ class Settings(BaseSettings):
     sockets: SocketSettings = Field(description="Filter sockets.")
     envoy: EnvoySettings = Field(default_factory=lambda: EnvoySettings.model_validate({}), description="Envoy.")
     log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}), description="Logs.")
+    health: HealthSettings = Field(
+        default_factory=lambda: HealthSettings.model_validate({}), description="Probes and metrics."
+    )
+    traces: TraceSettings = Field(default_factory=lambda: TraceSettings.model_validate({}), description="Traces.")
 
     @classmethod
     def settings_customise_sources(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fakes.logs import stored
+from prometheus_client import CollectorRegistry
 
 import ext_authz.server
 import ext_proc.server
@@ -16,11 +17,13 @@ from rankgate.audit import What
 from rankgate.audit.entry import Row, read_body
 from rankgate.clients.audit import FileLog
 from rankgate.clients.identity import Verifier
+from rankgate.clients.metrics import AuditMetrics
 from rankgate.clients.processor import ProcessorProbe
 from rankgate.clients.recording import FAULT_CHARS, Recording
 from rankgate.clients.rego import EmbeddedEngine
 from rankgate.clients.serving import Filter
 from rankgate.clients.slot import Slot
+from rankgate.clients.telemetry import Telemetry
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.masking import Keys
 from rankgate.settings import Settings, load
@@ -47,6 +50,10 @@ def configured(folder: Path, **sections: Any) -> Settings:
     return load(None, **(values | sections))
 
 
+async def opened(settings: Settings, slot: Slot = SLOT) -> Recording:
+    return await Recording.open(settings, slot, KEYS, AuditMetrics(CollectorRegistry()))
+
+
 async def recorded(settings: Settings, role: str = "ext_authz") -> list[Row]:
     """Open the slot again, which proves that it is free, and return what its log holds after its own beginning."""
     log = await asyncio.to_thread(
@@ -61,17 +68,17 @@ async def recorded(settings: Settings, role: str = "ext_authz") -> list[Row]:
 
 
 async def test_a_slot_is_recorded_by_one_process_at_a_time(settings: Settings) -> None:
-    recording = await Recording.open(settings, SLOT, KEYS)
+    recording = await opened(settings)
     with pytest.raises(SettingsError, match="in use by another process"):
-        await Recording.open(settings, SLOT, KEYS)
-    other = await Recording.open(settings, Slot("ext_authz", 1), KEYS)
+        await opened(settings)
+    other = await opened(settings, Slot("ext_authz", 1))
     await other.close()
     await recording.close()
-    await (await Recording.open(settings, SLOT, KEYS)).close()
+    await (await opened(settings)).close()
 
 
 async def test_what_was_appended_is_there_after_the_end_and_nothing_is_accepted_then(settings: Settings) -> None:
-    recording = await Recording.open(settings, SLOT, KEYS)
+    recording = await opened(settings)
     assert recording.ready
     await recording.lifecycle(What.START, "ext_authz", 1_800_000_000.5, {"policy_revision": "r1"})
     await recording.close()
@@ -84,7 +91,7 @@ async def test_what_was_appended_is_there_after_the_end_and_nothing_is_accepted_
 
 
 async def test_a_policy_that_changed_is_recorded_and_one_that_did_not_load_is_an_alarm(settings: Settings) -> None:
-    recording = await Recording.open(settings, SLOT, KEYS)
+    recording = await opened(settings)
     recording.policy_changed("r2", "")
     recording.policy_changed("r2", "x" * (2 * FAULT_CHARS))
     await recording.close()
@@ -98,7 +105,7 @@ async def test_a_server_that_is_out_holds_up_neither_the_start_nor_the_end(tmp_p
     audit = {"directory": tmp_path / "audit", "redis_url": f"unix://{tmp_path}/nobody.sock"}
     settings = configured(tmp_path, audit=audit)
     async with asyncio.timeout(20):
-        recording = await Recording.open(settings, SLOT, KEYS)
+        recording = await opened(settings)
         await recording.lifecycle(What.START, "ext_authz", 1_800_000_000.0, {})
         await recording.close()
     assert [row.what for row in await recorded(settings) if row.what != "alarm"] == ["start"]
@@ -109,7 +116,9 @@ async def test_a_server_that_is_out_holds_up_neither_the_start_nor_the_end(tmp_p
 
 def filter_of(role: str, settings: Settings) -> AbstractAsyncContextManager[Filter]:
     """Return the real filter of a role, not entered yet."""
-    return {"ext_authz": ext_authz.server.build, "ext_proc": ext_proc.server.build}[role](settings, Slot(role, 0))
+    return {"ext_authz": ext_authz.server.build, "ext_proc": ext_proc.server.build}[role](
+        settings, Slot(role, 0), Telemetry.local(Slot(role, 0))
+    )
 
 
 @pytest.mark.parametrize("role", ["ext_authz", "ext_proc"])

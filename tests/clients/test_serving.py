@@ -31,6 +31,8 @@ class Echo:
                 await asyncio.sleep(0.5)
             return data
         return grpc.method_handlers_generic_handler("test.Echo", {"Call": grpc.unary_unary_rpc_method_handler(call)})
+    async def parts(self):
+        return {}
 
 @contextlib.contextmanager
 def part(name):
@@ -43,7 +45,7 @@ def fail(error):
     raise error
 
 @contextlib.asynccontextmanager
-async def build(settings, slot):
+async def build(settings, slot, telemetry):
     with part("recording"), part("keys"):
         %s
         yield Echo()

@@ -11,6 +11,9 @@ from google.protobuf.json_format import MessageToDict
 
 from ext_authz.server import Authorization, new_decision_id
 from ext_authz.wire import CHECK, SERVICE
+from rankgate.clients.metrics import DecisionMetrics
+from rankgate.clients.slot import Slot
+from rankgate.clients.telemetry import Telemetry
 from rankgate.errors import GateError, Reason
 from rankgate.pb import ext_authz_pb2 as pb
 
@@ -48,12 +51,18 @@ def request(**http):
     return message.SerializeToString()
 
 
+async def ready():
+    return {}
+
+
 @pytest.fixture
 async def serve(tmp_path):
     servers = []
 
     async def _serve(one):
-        authorization = Authorization(one, one.audit)
+        telemetry = Telemetry.local(Slot("ext_authz", 0))
+        metrics = DecisionMetrics(telemetry.registry, ["rerank"])
+        authorization = Authorization(one, one.audit, metrics, telemetry.tracer, ready=ready)
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((authorization.handler(),))
         server.add_insecure_port(f"unix:{tmp_path}/s")

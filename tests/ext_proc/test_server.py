@@ -11,7 +11,10 @@ from ext_proc.exchange import Tools
 from ext_proc.server import Processing
 from ext_proc.wire import PROCESS, SERVICE
 from rankgate.audit import Outcome
+from rankgate.clients.metrics import ProcessingMetrics
 from rankgate.clients.offload import Offload
+from rankgate.clients.slot import Slot
+from rankgate.clients.telemetry import Telemetry
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import to_metadata
 from rankgate.pb import ext_proc_pb2 as pb
@@ -51,7 +54,9 @@ async def recording():
 async def channel(tmp_path, recording):
     route = RouteSettings.model_validate({"name": "rerank", "path": "/v2/rerank"})
     tools = Tools(DETECTOR, KEYS, EVERYTHING, {"rerank": route}, 1_000_000, 1_000_000, ("authorization",))
-    processing = Processing(tools, recording, Offload(), lambda: 1_800_000_000.0)
+    telemetry = Telemetry.local(Slot("ext_proc", 0))
+    metrics = ProcessingMetrics(telemetry.registry)
+    processing = Processing(tools, recording, Offload(), lambda: 1_800_000_000.0, metrics, telemetry.tracer)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((processing.handler(),))
     server.add_insecure_port(f"unix:{tmp_path}/s")

@@ -1,0 +1,173 @@
+"""Is this process alive, and ready for calls? Answered over HTTP beside its metrics, and to grpc.health.v1.
+
+Alive: the event loop turns; only a restart helps where it does not. Ready: every part that a call needs works; calls
+are refused where one does not, so others should get them. A process that is told to end is no longer ready, and alive
+until its last call is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from rankgate.clients import logs
+from rankgate.clients.metrics import histogram
+from rankgate.clients.slot import Slot
+from rankgate.errors import SettingsError
+from rankgate.settings import HealthSettings
+
+__all__ = ["Ask", "Health", "serve"]
+
+LOOK_S = 1.0
+TURN_S = 0.25
+# A loop that came back after longer than this is in trouble; one that does not come back answers nothing at all.
+STUCK_S = 10.0
+
+Ask = Callable[[], Awaitable[Mapping[str, bool]]]
+"""Tells of every part that a call needs whether it works, by name."""
+
+
+class Health:
+    """Looks at the parts once a second and at the event loop four times; `told` hears whether calls can be served."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        told: Callable[[bool], Awaitable[object]],
+        registry: CollectorRegistry,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask = ask
+        self._told = told
+        self._monotonic = monotonic
+        self._log = logs.logger("health")
+        self._lag = histogram(registry, "loop_lag_seconds", "How late the event loop wakes what is due.")
+        self._gauge = Gauge(
+            "ready", "1 while the part works; `all` for calls.", ("part",), "rankgate", registry=registry
+        )
+        self._turned = monotonic()
+        self.parts: Mapping[str, bool] = {"started": False}
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether calls can be served, as of the last look."""
+        return not self.draining and all(self.parts.values())
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the event loop turns as it should."""
+        return self._monotonic() - self._turned < STUCK_S
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Look once, then keep looking until the end."""
+        await self.look()
+        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._turn())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """Say that no more calls are wanted."""
+        self.draining = True
+        await self._tell()
+
+    async def look(self) -> None:
+        """Ask every part now."""
+        try:
+            async with asyncio.timeout(LOOK_S):
+                parts = await self._ask()
+        except Exception as error:  # noqa: BLE001 - what cannot be told is not ready
+            parts = dict.fromkeys(self.parts, False)
+            self._log.error("parts_not_told", error=type(error).__name__)
+        if parts != self.parts:
+            self._log.info("parts", **parts)
+        self.parts = parts
+        await self._tell()
+
+    async def _tell(self) -> None:
+        for part, works in self.parts.items():
+            self._gauge.labels(part).set(works)
+        self._gauge.labels("all").set(self.ready)
+        await self._told(self.ready)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self.look()
+
+    async def _turn(self) -> None:
+        while True:
+            due = self._monotonic() + TURN_S
+            await asyncio.sleep(TURN_S)
+            self._turned = self._monotonic()
+            self._lag.observe(max(0.0, self._turned - due))
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    health: Health, registry: CollectorRegistry, settings: HealthSettings, slot: Slot
+) -> AsyncIterator[int | None]:
+    """Serve `/livez`, `/readyz` and `/metrics` where the settings say so; hold the port that is served.
+
+    Raises SettingsError where it cannot be had.
+    """
+    port = settings.port(slot.role, slot.number)
+    if port is None:
+        yield None
+        return
+    pages = _Pages(health, registry)
+    app = web.Application(client_max_size=1)
+    app.router.add_get("/livez", pages.live)
+    app.router.add_get("/readyz", pages.ready)
+    app.router.add_get("/metrics", pages.metrics)
+    app.on_response_prepare.append(_unnamed)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.address, port)
+        try:
+            await site.start()
+        except OSError as error:
+            why = error.strerror or "no such address"
+            raise SettingsError(f"health.{slot.role}_port {port} cannot be had on {settings.address}: {why}") from None
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+class _Pages:
+    def __init__(self, health: Health, registry: CollectorRegistry) -> None:
+        self._health = health
+        self._registry = registry
+
+    async def live(self, _: web.Request) -> web.Response:
+        return _json(self._health.alive, {"alive": self._health.alive})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        health = self._health
+        return _json(health.ready, {"ready": health.ready, "draining": health.draining, "parts": dict(health.parts)})
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _json(good: bool, value: dict[str, Any]) -> web.Response:
+    return web.Response(status=200 if good else 503, text=json.dumps(value), content_type="application/json")
+
+
+async def _unnamed(_: web.Request, response: web.StreamResponse) -> None:
+    """Tell nobody which server this is."""
+    response.headers["server"] = "rankgate"
