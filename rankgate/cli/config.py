@@ -67,7 +67,8 @@ def docs() -> None:
 @click.option("--admin-socket", type=FILE, required=True, help="Unix socket of Envoy's admin interface.")
 @click.option("--authz-slots", type=click.IntRange(1, 64), default=1, help="Number of ext_authz processes.")
 @click.option("--proc-slots", type=click.IntRange(1, 64), default=1, help="Number of ext_proc processes.")
-def envoy(file: Path, admin_socket: Path, authz_slots: int, proc_slots: int) -> None:
+@click.option("--output", type=FILE, help="Write it to this file instead.")
+def envoy(file: Path, admin_socket: Path, authz_slots: int, proc_slots: int, output: Path | None) -> None:
     """Print Envoy's configuration for the settings in FILE."""
     from rankgate.envoyconfig import render
     from rankgate.resources import envoy_template
@@ -76,4 +77,10 @@ def envoy(file: Path, admin_socket: Path, authz_slots: int, proc_slots: int) -> 
     text = render(
         load(file), envoy_template(), admin_socket=admin_socket, authz_slots=authz_slots, proc_slots=proc_slots
     )
-    click.echo(text, nl=False)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"cannot write {output}: {error.strerror}") from None
