@@ -99,13 +99,15 @@ class Ground:
         """Start a gate; `shown` are its processes that count, `beside` others that do. Raises StartError."""
         folder = self.folder / name
         folder.mkdir()
-        stack = Stack(self.write_settings(folder, settings or {}), folder / "run", filters=filters, **options)
+        shipped = {"audit": {"redis_url": f"unix://{folder}/valkey.sock"}}
+        config = self.write_settings(folder, merged(shipped, settings or {}))
+        stack = Stack(config, folder / "run", filters=filters, **options)
         await self._scope.enter_async_context(stack)
         pids = {child.name: child.pid for child in stack.children if child.name in shown}
         return Contender(name, stack.port, {**pids, **(beside or {})})
 
     def write_settings(self, folder: Path, overrides: Mapping[str, Any]) -> Path:
-        """Write the settings of a gate that lives in `folder`: what ships, and the constant policy."""
+        """Write the settings of a gate that lives in `folder`: what ships, the constant policy, no stream."""
         (folder / "masking.key").write_bytes(secrets.token_bytes(32))
         (folder / "upstream.key").write_text(secrets.token_hex(16))
         (folder / "policy").mkdir()
@@ -124,7 +126,7 @@ class Ground:
             "masking": {"key_file": folder / "masking.key"},
             "policy": {"directory": folder / "policy"},
             "credentials": {"broker": "file", "file": folder / "upstream.key"},
-            "audit": {"directory": folder / "audit", "redis_url": f"unix://{folder}/valkey.sock"},
+            "audit": {"directory": folder / "audit"},
             "sockets": {"directory": folder / "sockets"},
             "envoy": {"access_log": str(folder / "access.log")},
         }
