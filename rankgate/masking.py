@@ -14,6 +14,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Self, cast, get_args
 
@@ -62,6 +63,7 @@ class Plan:
         return cls(MappingProxyType({}))
 
     @classmethod
+    @lru_cache(maxsize=256)
     def from_text(cls, text: str) -> Self:
         """Read what `to_text` wrote; anything else raises GateError(HANDOFF_MISMATCH)."""
         operators: dict[str, Operator] = {}
@@ -84,13 +86,18 @@ class Plan:
 
     def to_text(self) -> str:
         """Return `operator:TYPE,TYPE;operator:TYPE`, sorted, so that equal plans have equal texts."""
-        names: dict[str, list[str]] = {}
-        for name in sorted(self.operators):
-            names.setdefault(self.operators[name], []).append(name)
-        return ";".join(f"{operator}:{','.join(names[operator])}" for operator in sorted(names))
+        return _written(tuple(self.operators.items()))
 
     def __hash__(self) -> int:
         return hash(self.to_text())
+
+
+@lru_cache(maxsize=256)
+def _written(operators: tuple[tuple[str, Operator], ...]) -> str:
+    names: dict[str, list[str]] = {}
+    for name, operator in sorted(operators):
+        names.setdefault(operator, []).append(name)
+    return ";".join(f"{operator}:{','.join(names[operator])}" for operator in sorted(names))
 
 
 def tighten(one: Plan, other: Plan) -> Plan:
@@ -166,7 +173,7 @@ class Masker:
     texts it masked.
     """
 
-    __slots__ = ("_guarded", "_key", "_plan", "_regions", "_remembered", "_renderers")
+    __slots__ = ("_key", "_plan", "_regions", "_remembered", "_renderers")
 
     def __init__(
         self,
@@ -182,7 +189,6 @@ class Masker:
         self._regions = tuple(phone_regions)
         self._renderers = renderers
         self._remembered: dict[tuple[Operator, str, str], str] = {}
-        self._guarded = sorted({*KNOWN, *plan.operators}, key=len, reverse=True)
 
     @property
     def plan(self) -> Plan:
@@ -196,6 +202,8 @@ class Masker:
         GateError(HANDOFF_MISMATCH). A replacement is set off by a space where it would touch a letter or digit.
         `check` is called every few milliseconds of work; a GateError it raises ends the work and passes through.
         """
+        if not findings:
+            return self._escape(text)
         if any(not 0 <= one.start < one.end <= len(text) for one in findings):
             raise GateError(Reason.HANDOFF_MISMATCH, "spans do not fit the text")
         operators = self._plan.operators
@@ -261,22 +269,31 @@ class Masker:
 
     def _escape(self, text: str) -> str:
         """Return `text` with every look-alike of a pseudonym or keyed hash replaced by `TYPE_x_<code>`."""
+        if text.isascii() and "_" not in text:
+            return text
         view = plain(text)
         if not text.isascii():
             view = folded(view)
         if "_" not in view.text:
             return text
+        guarded = _guarded(tuple(self._plan.operators))
         out: list[str] = []
         done = 0
         for tail in _TAIL.finditer(view.text):
             at = tail.start()
-            name = next((one for one in self._guarded if _ends_with(view.text, at, one)), None)
+            name = next((one for one in guarded if _ends_with(view.text, at, one)), None)
             if name is not None:
                 start, end = view.locate(at - len(name), tail.end())
                 code = self._code("x", name, tail.group().lower())
                 out += (text[done:start], f"{name}_x_{code}")
                 done = end
         return "".join((*out, text[done:])) if out else text
+
+
+@lru_cache(maxsize=256)
+def _guarded(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the types whose look-alikes are escaped, longest first, so that none hides behind its own ending."""
+    return tuple(sorted({*KNOWN, *names}, key=len, reverse=True))
 
 
 _CODE = re.compile(CODE)

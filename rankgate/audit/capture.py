@@ -62,6 +62,15 @@ def capture_texts(
     )
 
 
+def _rendered_bytes(text: str, enough: int) -> int:
+    """Return what `text` takes rendered; for one of more than `enough` characters any number beyond that."""
+    if len(text) > enough:
+        return len(text)
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return len(text) + 2
+    return len(dump(text))
+
+
 class _Purse:
     """The budget left. Once a text did not fit it is closed, so that what is captured is a prefix."""
 
@@ -70,8 +79,7 @@ class _Purse:
         self._digest = digest
 
     def take(self, text: str) -> CapturedText:
-        # A text of n characters renders to at least n bytes; measuring a far longer one would only cost time.
-        cost = len(text) if len(text) > self._left else len(dump(text))
+        cost = _rendered_bytes(text, self._left)
         if cost > self._left:
             self._left = -1
             return CapturedText(len(text), digest=self._digest(text.encode("utf-8", "surrogatepass")))
