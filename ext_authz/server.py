@@ -15,6 +15,7 @@ from ext_authz.check import check
 from ext_authz.gate import Gate
 from rankgate.audit import What
 from rankgate.clients import gauges, logs
+from rankgate.clients.certificates import Expiry
 from rankgate.clients.credentials import broker_for
 from rankgate.clients.engines import engine_for
 from rankgate.clients.identity import Verifier
@@ -146,7 +147,8 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
         scope.callback(work.close)
         probe = ProcessorProbe(settings.sockets.directory)
         scope.push_async_callback(probe.stop)
-        policy = TimedPolicy(engine_for(settings.policy, changed=recording.policy_changed), metrics)
+        engine = engine_for(settings.policy, changed=recording.policy_changed)
+        policy = TimedPolicy(engine, metrics)
         scope.push_async_callback(policy.stop)
         await policy.start()
         verifier = Verifier(settings.issuers)
@@ -171,9 +173,10 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
             registry,
             gauges.recording(recording),
             gauges.issuers(verifier),
-            gauges.policy(policy),
+            gauges.policy(engine),
             gauges.detector(detector),
             gauges.offload(work),
+            gauges.certificates(Expiry(settings)),
         )
 
         async def ready() -> Mapping[str, bool]:

@@ -71,6 +71,7 @@ def render(settings: Settings, template: str, *, admin_socket: Path, authz_slots
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
     return environment.from_string(template).render(
         listen=settings.listen,
+        health=settings.health,
         upstream=settings.upstream,
         upstream_is_address=_is_address(settings.upstream.host),
         authority=_authority(settings.upstream),

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from rankgate.clients.certificates import Expiry
 from rankgate.clients.identity import Verifier
 from rankgate.clients.offload import Offload
 from rankgate.clients.recording import Recording
+from rankgate.clients.rego import EmbeddedEngine
 from rankgate.clients.shipper import ShipperState
 from rankgate.detect import Detector
 from rankgate.policy import PolicyEngine
 
-__all__ = ["Family", "Read", "detector", "issuers", "offload", "policy", "recording", "register"]
+__all__ = ["Family", "Read", "certificates", "detector", "issuers", "offload", "policy", "recording", "register"]
 
 Family = GaugeMetricFamily | CounterMetricFamily
 Read = Callable[[], Iterator[Family]]
@@ -64,14 +66,16 @@ def issuers(one: Verifier) -> Read:
 
     def read() -> Iterator[Family]:
         usable = _gauges("issuer_usable", "1 while tokens of the issuer can be verified.", "issuer")
+        fault = _gauges("issuer_fault", "1 while the issuer's keys cannot be loaded; the last ones serve.", "issuer")
         count = _gauges("issuer_keys", "Keys in use.", "issuer")
         age = _gauges("keys_age_seconds", "Time since the issuer's keys were last loaded.", "issuer")
         for status in one.status():
             usable.add_metric([status.issuer], float(status.usable))
+            fault.add_metric([status.issuer], float(bool(status.fault)))
             count.add_metric([status.issuer], status.keys)
             if status.age_s is not None:
                 age.add_metric([status.issuer], status.age_s)
-        yield from (usable, count, age)
+        yield from (usable, fault, count, age)
         yield _counter("identity_cache_hits", "Tokens that had been verified before.", one.hits)
         yield _counter("identity_cache_misses", "Tokens that had to be verified.", one.misses)
 
@@ -101,12 +105,27 @@ def offload(one: Offload) -> Read:
 
 
 def policy(one: PolicyEngine) -> Read:
-    """Return the policy in force; of all its revisions only the present one has a series."""
+    """Return the policy in force: of all its revisions only the present one has a series."""
 
     def read() -> Iterator[Family]:
         info = _gauges("policy_info", "The policy in force; always 1.", "revision")
         info.add_metric([one.revision], 1)
         yield info
+        if isinstance(one, EmbeddedEngine):
+            stale = one.fault is not None
+            yield _gauge("policy_stale", "1 while the folder holds a policy that does not load.", float(stale))
+
+    return read
+
+
+def certificates(one: Expiry) -> Read:
+    """Return when what the settings name runs out."""
+
+    def read() -> Iterator[Family]:
+        ends = _gauges("certificate_expiry_timestamp_seconds", "When it ends, since 1970.", "setting")
+        for setting, end in one.read():
+            ends.add_metric([setting], end)
+        yield ends
 
     return read
 

@@ -28,6 +28,15 @@ BUCKETS = (
 )  # fmt: skip
 NAMESPACE = "rankgate"
 
+# The words of docs/audit.md and of the exchange; a word that is missing here is counted from its second time on.
+ALARMS = (
+    "broken", "cap_near", "cap_reached", "log_damaged", "log_resumed", "ship_failed", "stream_forked", "stream_gap",
+    "stream_shortened", "stream_trimmed", "sync_failed", "tail_cut", "write_failed",
+)  # fmt: skip
+ABORTS = (
+    "body_mode", "handoff_mismatch", "handoff_missing", "internal", "response_without_request", "unexpected_message",
+)  # fmt: skip
+
 
 def new_registry(slot: Slot) -> CollectorRegistry:
     """Return the registry of one process, with what it is and what it uses of the machine."""
@@ -102,6 +111,8 @@ class ProcessingMetrics:
         self._steps = {body: steps.labels(body) for body in ("request", "response")}
         self._upstream = histogram(registry, "upstream_seconds", "From a forwarded body to the reranker's answer.")
         self._aborts = _Counts(registry, "process_aborts", "Streams ended by an error; Envoy refuses the call.", "word")
+        for word in ABORTS:
+            self._aborts.add(word, count=0)
 
     def stepped(self, body: str, seconds: float) -> None:
         """Count the work on one body: `request` or `response`."""
@@ -128,6 +139,8 @@ class AuditMetrics:
         self._ends = _Counts(registry, "completions", "Allowed calls that ended.", "outcome", "reason")
         self._reloads = _Counts(registry, "policy_reloads", "Policies put in force after the first.")
         self._reload_failures = _Counts(registry, "policy_reload_failures", "Policies that did not load.")
+        for word in ALARMS:
+            self._alarms.add(word, count=0)
         for outcome in Outcome:
             self._ends.add(outcome, "", count=0)
 

@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,8 +47,11 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]
             retries=0,
         )
         self._session: aiohttp.ClientSession | None = None
-        self._tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=settings.ca_file) if tls else True
+        self._ca_file = settings.ca_file if tls else None
+        self._ca_version = _version(self._ca_file)
+        self._tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=self._ca_file) if tls else True
         self._fresh: aiohttp.ClientSession | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def _init_session(self) -> None:
         self._session = self._open(self._connect(force_close=False))
@@ -55,10 +59,32 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]
 
     async def close_connection(self) -> None:
         """Close every connection; safe to call twice."""
-        for session in (self._session, self._fresh):
-            if session is not None:
-                await session.close()
+        for retiring in self._retiring:
+            retiring.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await _close(self._session, self._fresh)
         self._session = self._fresh = None
+
+    async def renew(self) -> None:
+        """Trust what the bundle says now, where it has changed; a bundle that cannot be read changes nothing.
+
+        Connections of the old trust end when the calls on them must have.
+        """
+        version = _version(self._ca_file)
+        if version is None or version == self._ca_version:
+            return
+        self._ca_version = version
+        try:
+            self._tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_file)
+        except (OSError, ssl.SSLError):
+            log.warning("opa_ca_not_loaded")
+            return
+        old = self._session, self._fresh
+        await self._init_session()
+        retiring = asyncio.create_task(_close(*old, after_s=self.timeout))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+        log.info("opa_ca_reloaded")
 
     @asynccontextmanager
     async def _request(self, method: str, url: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -95,6 +121,23 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]
             auto_decompress=False,
             trace_configs=[trace],
         )
+
+
+def _version(path: Path | None) -> tuple[int, int, int] | None:
+    try:
+        state = path.stat() if path else None
+    except OSError:
+        return None
+    return (state.st_ino, state.st_size, state.st_mtime_ns) if state else None
+
+
+async def _close(*sessions: aiohttp.ClientSession | None, after_s: float = 0.0) -> None:
+    try:
+        await asyncio.sleep(after_s)
+    finally:
+        for session in sessions:
+            if session is not None:
+                await session.close()
 
 
 async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
@@ -197,6 +240,7 @@ class OpaEngine:
             await self._look()
 
     async def _look(self) -> None:
+        await self._client.renew()
         healthy = bool(await self._client.check_health({"bundles": "true"}))
         if healthy != self._healthy:
             log.info("opa_health", healthy=healthy)

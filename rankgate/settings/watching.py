@@ -16,7 +16,7 @@ SLOTS = 64
 
 
 class HealthSettings(Section):
-    """Probes and metrics over HTTP, of each filter process: `/livez`, `/readyz` and `/metrics`.
+    """Probes and metrics over HTTP: `/livez`, `/readyz` and `/metrics` of each filter process, `/metrics` of Envoy.
 
     Unset ports serve nothing. The process with slot n has its filter's port plus n; port 0 is any free one, which the
     log names. There is no TLS and no login, and nothing about callers: open it to probes and Prometheus only.
@@ -26,12 +26,18 @@ class HealthSettings(Section):
     ext_authz_port: int | None = Field(None, ge=0, le=65535, description="First port of the ext_authz processes.")
     ext_proc_port: int | None = Field(None, ge=0, le=65535, description="First port of the ext_proc processes.")
 
+    envoy_port: int | None = Field(None, ge=1, le=65535, description="Port of Envoy's metrics.")
+
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        first, second = self.ext_authz_port, self.ext_proc_port
+        first, second, envoy = self.ext_authz_port, self.ext_proc_port, self.envoy_port
         if first and second and abs(first - second) < SLOTS:
             raise ValueError(
                 f"health.ext_authz_port and health.ext_proc_port must be {SLOTS} or more apart: each process takes the next"
+            )
+        if envoy and any(base and base <= envoy < base + SLOTS for base in (first, second)):
+            raise ValueError(
+                f"health.envoy_port must not be one of the {SLOTS} ports from health.ext_authz_port or health.ext_proc_port on"
             )
         return self
 
