@@ -75,9 +75,9 @@ def allow(case: Case, gate: Gate) -> Allow:
 def deny(case: Case, refusal: GateError, status: int | None = None) -> Deny:
     """Return the refusal in the error shape of the caller's own API, with its receipt."""
     case.detail = refusal.detail if refusal.detail != refusal.reason.value else ""
-    status = status or refusal.reason.status
     configured = case.route.dialect if case.route else "auto"
     dialect = case.reading.dialect if case.reading else dialects.for_path(configured, case.http.path)
+    status = status or dialect.status(refusal.reason)
     message = f"{refusal.public} (decision {case.decision_id})"
     headers, body = dialect.denial(status, message, case.decision_id)
     extra = [(RECEIPT, case.decision_id)]

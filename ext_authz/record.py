@@ -98,17 +98,19 @@ def _capture(case: Case, gate: Gate) -> Capture | None:
     plan = tighten(masks.request, gate.plans[route.profile]) if masks.relaxed else masks.request
     masker = gate.masker(case.tenant, plan)
     kept = set(case.kept)
-    query, instruction = reading.request.query, None
+    queries: list[str] = []
+    instruction = None
     documents: list[tuple[int, str]] = []
     for text in reading.request.texts:
-        if text.role is Role.OTHER or (text.role is Role.DOCUMENT and text.position not in kept):
+        if text.role is Role.OTHER or (text.position is not None and text.position not in kept):
             continue
         masked = masker.mask(text.value, reading.findings.get(text.ordinal, ()))
         if text.role is Role.QUERY:
-            query = masked
+            queries.append(masked)
         elif text.role is Role.INSTRUCTION:
             instruction = masked
         elif text.position is not None:
             documents.append((text.position, masked))
+    query, most = "\n".join(queries), gate.settings.audit.event_bytes
     digest = partial(keyed_digest, gate.keys.digest(case.tenant))
-    return capture_texts(masks.capture, query, instruction, documents, gate.settings.audit.event_bytes, digest)
+    return capture_texts(masks.capture, query, instruction, documents, most, digest)

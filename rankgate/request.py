@@ -54,7 +54,8 @@ class Text(NamedTuple):
     """One string value of a JSON body.
 
     `ordinal` counts string values (not keys) in document order; `start` and `end` are the byte offsets of
-    its literal in the body, quotes included. `position` is the document's index, for Role.DOCUMENT.
+    its literal in the body, quotes included. `position` is the document's index, for Role.DOCUMENT and for the
+    query of an API that pairs each document with one of its own: such a query leaves with its document.
     """
 
     ordinal: int
@@ -69,8 +70,9 @@ class Text(NamedTuple):
 class RerankRequest:
     """The rerank call, whatever API it came in.
 
-    `texts` holds every string value of the body, so that nothing is left uninspected; `top_n` is None where
-    the caller gave none. `labels` and `ids` are what the body claims about its documents: advisory.
+    `texts` holds every string value of the body, so that nothing is left uninspected; several queries stand in
+    `query` one a line; `top_n` is None where the caller gave none. `labels` and `ids` are what the body claims about
+    its documents: advisory.
     """
 
     dialect: str
@@ -88,4 +90,4 @@ class RerankRequest:
 
     def of_document(self, position: int) -> Iterator[Text]:
         """Yield the texts of the document at `position`."""
-        return (text for text in self.texts if text.position == position)
+        return (text for text in self.texts if text.role is Role.DOCUMENT and text.position == position)

@@ -141,14 +141,14 @@ def mask_request(
     masked: Counter[str] = Counter()
     edits: list[Edit] = dialect.drop(json, request, kept) if len(kept) < request.document_count else []
     for text in request.texts:
-        if text.role is Role.DOCUMENT and text.position not in place:
+        if text.position is not None and text.position not in place:
             continue
         found = findings.get(text.ordinal, ())
         value = outgoing.mask(text.value, found, check=check)
         if value != text.value:
             edits.append((text.start, text.end, jsontext.encode(value)))
             masked.update(_counted(found, outgoing))
-        if text.position is not None:
+        if text.role is Role.DOCUMENT and text.position is not None:
             rendering = value if incoming.plan == outgoing.plan else incoming.mask(text.value, found, check=check)
             renderings[place[text.position]][value] = rendering
     body = jsontext.splice(json.body, edits) if edits else json.body

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json as stdlib_json
+from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rankgate.errors import GateError, Reason
-from rankgate.jsontext import Edit, JsonText, NumberLiteral, Pointer, Span, locate
+from rankgate.jsontext import Edit, JsonText, NumberLiteral, Pointer, Span, elements, locate
 from rankgate.request import RerankRequest
 
 __all__ = ["AnswerShape", "DropMode", "Result", "drop_mode", "empty_answer", "restore", "results"]
@@ -21,12 +22,21 @@ _FLOOR = "0.0"
 
 @dataclass(frozen=True, slots=True)
 class AnswerShape:
-    """One form of answer: the member that holds the results (None: the answer is the array) and a result's members."""
+    """One form of answer: the member that holds the results (None: the answer is the array) and a result's members.
+
+    `logits`: scores have no lower bound. `in_order`: results stand in the order of the documents, one for each, and
+    are joined by place. `result_also` and `answer_also` are members, as JSON, that clients look for in a result and
+    in an answer made here.
+    """
 
     results: str | None
     score: str
     echo: tuple[str, ...] = ()
     index: str = "index"
+    logits: bool = False
+    in_order: bool = False
+    result_also: str = ""
+    answer_also: str = ""
 
     @property
     def pointer(self) -> Pointer:
@@ -48,7 +58,20 @@ class AnswerShape:
 
     def entry(self, position: int, score: str) -> bytes:
         """Return a result that says nothing of the document but its position and score."""
-        return f'{{"{self.index}":{position},"{self.score}":{score}}}'.encode("ascii")
+        also = self.result_also and f",{self.result_also}"
+        return f'{{"{self.index}":{position},"{self.score}":{score}{also}}}'.encode("ascii")
+
+    def whole(self, array: bytes) -> bytes:
+        """Return an answer around an array of results."""
+        if self.results is None:
+            return array
+        also = self.answer_also and f",{self.answer_also}"
+        return b'{"%b":%b%b}' % (self.results.encode("ascii"), array, also.encode("ascii"))
+
+    def floor(self, scores: Iterable[float]) -> str:
+        """Return a score not above any of `scores`: 0 below relevance scores, one less than the lowest of logits."""
+        lowest = min((0.0, *scores))
+        return stdlib_json.dumps(lowest - 1) if self.logits or lowest < 0 else _FLOOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +120,9 @@ def restore(
 ) -> list[Edit]:  # fmt: skip
     """Return the edits that turn indices into what was sent (`kept`) into positions in what the caller sent.
 
-    `floor` appends the documents that were not sent, without text and with a score not above the lowest real one,
-    as far as `top_n` allows. Raises GateError(UPSTREAM_INVALID) for an index of no document that was sent.
+    `floor` adds the documents that were not sent, without text and with a score not above the lowest real one: at
+    the end, as far as `top_n` allows, or at their places where results stand in order. Raises
+    GateError(UPSTREAM_INVALID) for an index of no document that was sent, and for results that are out of order.
     """
     if any(result.index >= len(kept) for result in found):
         raise GateError(Reason.UPSTREAM_INVALID, "an index is out of range")
@@ -107,9 +131,15 @@ def restore(
     ]
     sent = set(kept)
     dropped = [position for position in range(document_count) if position not in sent]
-    if mode == "floor" and (room := _room(top_n, len(found), dropped)):
-        shape = _shape(shapes, json)
-        score = _floor(result.score for result in found)
+    if mode == "omit" or not dropped:
+        return edits
+    shape = _shape(shapes, json)
+    score = shape.floor(result.score for result in found)
+    if shape.in_order:
+        if [result.index for result in found] != list(range(len(kept))):
+            raise GateError(Reason.UPSTREAM_INVALID, "results are not in the order of the documents")
+        return edits + _between(shape, json, dropped, kept, score)
+    if room := _room(top_n, len(found), dropped):
         entries = b",".join(shape.entry(position, score) for position in room)
         end = _end_of_entries(json, shape)
         edits.append((end, end, b"," + entries if found else entries))
@@ -119,15 +149,20 @@ def restore(
 def empty_answer(shape: AnswerShape, request: RerankRequest, mode: DropMode) -> bytes:
     """Return the answer to a request none of whose documents may be ranked."""
     positions = _room(request.top_n, 0, range(request.document_count)) if mode == "floor" else ()
-    array = b"[" + b",".join(shape.entry(position, _FLOOR) for position in positions) + b"]"
-    return array if shape.results is None else b'{"' + shape.results.encode("ascii") + b'":' + array + b"}"
+    score = shape.floor(())
+    return shape.whole(b"[" + b",".join(shape.entry(position, score) for position in positions) + b"]")
 
 
-def drop_mode(configured: Literal["auto", "omit", "floor"], top_n: int | None, sent_count: int) -> DropMode:
+def drop_mode(
+    shape: AnswerShape, configured: Literal["auto", "omit", "floor"], top_n: int | None, sent_count: int
+) -> DropMode:
     """Return how dropped documents show: `auto` is `floor` where the caller expects all its documents back.
 
-    `sent_count` is how many documents the caller sent.
+    `sent_count` is how many documents the caller sent. Results that stand in order leave no choice: a missing one
+    would give the score of one document to another.
     """
+    if shape.in_order:
+        return "floor"
     if configured != "auto":
         return configured
     return "floor" if top_n is None or top_n >= sent_count else "omit"
@@ -144,6 +179,19 @@ def _end_of_entries(json: JsonText, shape: AnswerShape) -> int:
     """Return the offset after the last result, before any white space in front of the array's end."""
     array = locate(json, shape.pointer)
     return array.start + len(json.body[array.start : array.end - 1].rstrip())
+
+
+def _between(shape: AnswerShape, json: JsonText, dropped: Sequence[int], kept: Sequence[int], score: str) -> list[Edit]:
+    """Return the edits that put a result at the place of each document in `dropped`; one stands for each in `kept`."""
+    spans = elements(json.body, locate(json, shape.pointer).start)
+    edits: list[Edit] = []
+    for position in dropped:
+        place = bisect(kept, position)
+        if place < len(spans):
+            edits.append((spans[place].start, spans[place].start, shape.entry(position, score) + b","))
+        else:
+            edits.append((spans[-1].end, spans[-1].end, b"," + shape.entry(position, score)))
+    return edits
 
 
 def _number(numbers: dict[Pointer, NumberLiteral], pointer: Pointer) -> NumberLiteral:
@@ -168,9 +216,3 @@ def _echoes(shape: AnswerShape, json: JsonText) -> dict[int, list[int]]:
 
 def _room(top_n: int | None, taken: int, positions: Sequence[int]) -> Sequence[int]:
     return positions if top_n is None else positions[: max(0, top_n - taken)]
-
-
-def _floor(scores: Iterable[float]) -> str:
-    """Return a score for what was not ranked: 0 below relevance scores, one less than the lowest of logits."""
-    lowest = min(scores, default=0.0)
-    return _FLOOR if lowest >= 0 else stdlib_json.dumps(lowest - 1)

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
+from rankgate.dialects import vllm
 from rankgate.dialects.cohere import V1, V2
 from rankgate.dialects.dialect import Dialect
 from rankgate.dialects.generic import GENERIC
+from rankgate.dialects.jina import JINA
+from rankgate.dialects.nvidia import RANKING
 from rankgate.dialects.tei import TEI
+from rankgate.dialects.voyage import VOYAGE
 from rankgate.errors import GateError, Reason
 from rankgate.jsontext import JsonText
 
 __all__ = ["AUTO", "NAMES", "by_name", "choose", "for_path"]
 
 AUTO = "auto"
-_DIALECTS = {dialect.name: dialect for dialect in (V1, V2, TEI, GENERIC)}
+_DIALECTS = {
+    dialect.name: dialect for dialect in (V1, V2, TEI, JINA, VOYAGE, vllm.RERANK, vllm.SCORE, RANKING, GENERIC)
+}
 NAMES = tuple(_DIALECTS)
 
-# Engines of other makers serve Cohere's v1 path too; these members are theirs alone.
-_NOT_COHERE = frozenset(
-    {"instruct", "instruction", "kwargs", "mm_processor_kwargs", "overlap_tokens", "raw_scores", "return_len"}
-    | {"top_k", "truncate_prompt_tokens"}
+_TEXTS = {"texts": TEI, "passages": RANKING, "documents": GENERIC}
+# Of the many APIs with documents, these members are one's alone.
+_MARKS = (
+    (VOYAGE, frozenset({"top_k"})),
+    (vllm.RERANK, frozenset({"mm_processor_kwargs", "truncate_prompt_tokens"})),
+    (GENERIC, frozenset({"instruct", "kwargs", "overlap_tokens", "raw_scores", "return_len"})),
 )
+# Engines of other makers serve Cohere's v1 path too; Cohere has no such member.
+_NOT_COHERE = frozenset({"instruction"}).union(*(members for _, members in _MARKS))
+# SGLang scores on the same paths as vLLM, by other rules.
+_OTHER_SCORES = frozenset({"apply_softmax", "item_first", "label_token_ids"})
 
 
 def by_name(name: str) -> Dialect:
@@ -38,12 +52,22 @@ def choose(configured: str, path: str, json: JsonText) -> Dialect:
     """
     if configured != AUTO:
         return by_name(configured)
-    by_path, by_body = _by_path(path), _by_body(json)
-    if by_path is V2 and by_body is TEI:
-        raise GateError(Reason.DIALECT_UNKNOWN, "path and body disagree")
-    if by_path is V1 and (by_body is TEI or _NOT_COHERE & json.value.keys()):
+    body = json.value
+    if not isinstance(body, dict):
+        _unknown("not an object")
+    by_path = _by_path(path)
+    if by_path is vllm.SCORE:
+        if not _OTHER_SCORES.isdisjoint(body):
+            _unknown("scores of another engine")
+        return by_path
+    by_body = _by_body(body)
+    if by_path is None:
         return by_body
-    return by_path or by_body
+    if by_path is V1:
+        return V1 if by_body is GENERIC and _NOT_COHERE.isdisjoint(body) else by_body
+    if by_body is not (GENERIC if by_path is V2 else by_path):
+        _unknown("path and body disagree")
+    return by_path
 
 
 def for_path(configured: str, path: str) -> Dialect:
@@ -57,13 +81,33 @@ def _by_path(path: str) -> Dialect | None:
     # Clients keep what their base URL has before this.
     if path.endswith("/v2/rerank"):
         return V2
-    return V1 if path.endswith("/v1/rerank") else None
+    if path.endswith("/v1/rerank"):
+        return V1
+    if path.endswith("/score"):
+        return vllm.SCORE
+    hosted = "/v1/retrieval/" in path and path.endswith("/reranking")
+    return RANKING if hosted or path.endswith("/v1/ranking") else None
 
 
-def _by_body(json: JsonText) -> Dialect:
-    if not isinstance(json.value, dict):
-        raise GateError(Reason.DIALECT_UNKNOWN, "not an object")
-    texts, documents = "texts" in json.value, "documents" in json.value
-    if texts == documents:
-        raise GateError(Reason.DIALECT_UNKNOWN, "both texts and documents" if texts else "no texts, no documents")
-    return TEI if texts else GENERIC
+def _by_body(body: dict[str, Any]) -> Dialect:
+    given = [dialect for member, dialect in _TEXTS.items() if member in body]
+    if len(given) != 1:
+        _unknown("texts of two APIs" if given else "no texts of any API")
+    if given[0] is not GENERIC:
+        return given[0]
+    marked = {dialect.name for dialect, members in _MARKS if not members.isdisjoint(body)}
+    if _has_parts(body.get("query")) or _has_parts(body["documents"]):
+        marked.add(vllm.RERANK.name)
+    if len(marked) > 1:
+        _unknown("members of two APIs")
+    return by_name(marked.pop()) if marked else GENERIC
+
+
+def _has_parts(value: Any) -> bool:
+    """Tell whether vLLM's content parts stand in a query or among documents."""
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(item, dict) and isinstance(item.get("content"), list) for item in values)
+
+
+def _unknown(detail: str) -> NoReturn:
+    raise GateError(Reason.DIALECT_UNKNOWN, detail)

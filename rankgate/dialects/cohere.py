@@ -17,7 +17,7 @@ _ANSWER = AnswerShape(results="results", score="relevance_score", echo=("documen
 V1 = Dialect(
     name="cohere.v1",
     revision=2,
-    request=_REQUEST,
+    requests=(_REQUEST,),
     answers=(_ANSWER,),
     envelope=lambda _status, message, _decision_id: {"message": message},
 )
@@ -25,7 +25,7 @@ V1 = Dialect(
 V2 = Dialect(
     name="cohere.v2",
     revision=2,
-    request=_REQUEST,
+    requests=(_REQUEST,),
     answers=(_ANSWER,),
     envelope=lambda _status, message, decision_id: {"id": decision_id, "message": message},
 )

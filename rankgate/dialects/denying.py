@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
-__all__ = ["Envelope", "Headers", "deny", "error_type"]
+__all__ = ["Envelope", "Headers", "deny", "error_type", "phrase"]
 
 Headers = tuple[tuple[str, str], ...]
 Envelope = Callable[[int, str, str], Mapping[str, object]]
@@ -41,3 +42,11 @@ def deny(envelope: Envelope, status: int, message: str, decision_id: str) -> tup
 def error_type(status: int) -> str:
     """Return the word that OpenAI-like servers use for `status`."""
     return _ERROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
+def phrase(status: int) -> str:
+    """Return the reason phrase of `status` (RFC 9110 section 15)."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"

@@ -22,7 +22,7 @@ def _envelope(status: int, message: str, _decision_id: str) -> dict[str, object]
 GENERIC = Dialect(
     name="generic",
     revision=2,
-    request=RequestShape(documents="documents", least_top_n=0),
+    requests=(RequestShape(documents="documents", least_top_n=0),),
     answers=(
         AnswerShape(results="results", score="relevance_score", echo=("document",)),
         AnswerShape(results="data", score="relevance_score", echo=("document",)),

@@ -6,22 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from rankgate.dialects.forms import OBJECT, PARTS, STRING, Form, is_opaque
 from rankgate.errors import GateError, Reason
-from rankgate.jsontext import Edit, JsonText, StringLiteral, elements, locate
+from rankgate.jsontext import Edit, JsonText, Pointer, StringLiteral, elements, locate
 from rankgate.request import RerankRequest, Role, Text
 
 __all__ = ["RequestShape"]
 
 # What some API calls its texts. Engines that speak two APIs take either, each with its own precedence.
 _TEXT_MEMBERS = (
-    "data", "documents", "input", "inputs", "items", "passages", "queries", "records", "sources", "text_1", "text_2",
-    "texts",
+    "data", "data_1", "data_2", "documents", "input", "inputs", "items", "passages", "queries", "query", "records",
+    "sources", "text_1", "text_2", "texts",
 )  # fmt: skip
 # What a body may claim about its documents; policy reads all of it on every request.
 _MOST_LABELS = 32
 _MOST_LABELS_IN_ALL = 4096
 _LONGEST_LABEL = 64
 _LONGEST_ID = 256
+
+
+_TEXT_ONLY = "text: images, audio, video, token ids and embeddings cannot be inspected"
 
 
 def _wrong(field: str, expected: str) -> NoReturn:
@@ -33,18 +37,29 @@ def _wrong(field: str, expected: str) -> NoReturn:
 class RequestShape:
     """The members of a request body; None where the API has no such member.
 
-    `object_documents` admits documents that are objects, every string in them being text of the document.
-    `least_top_n` 0 is for APIs in which 0 asks for all. Members named nowhere here are tolerated and left alone.
+    `documents` is an array of `document_forms`, or with `single` one of them. `query` is one of `query_forms`, or
+    with `paired` an array of them: one for all documents, or one for each. `least_top_n` 0 is for APIs in which 0
+    asks for all. `echoes` is what the API does where `return_documents` is absent. Members named nowhere here are
+    tolerated and left alone.
     """
 
     documents: str
-    object_documents: bool = True
+    document_forms: tuple[Form, ...] = (STRING, OBJECT)
+    single: bool = False
     query: str = "query"
+    query_forms: tuple[Form, ...] = (STRING,)
+    paired: bool = False
+    operation: str = "rerank"
     instructions: tuple[str, ...] = ("instruction", "instruct")
     model: str | None = "model"
     top_n: str | None = "top_n"
     least_top_n: int = 1
     return_documents: str | None = "return_documents"
+    echoes: bool = False
+
+    def fits(self, body: Any) -> bool:
+        """Tell whether `body` has the members for query and documents of this shape."""
+        return isinstance(body, dict) and self.query in body and self.documents in body
 
     def read(self, json: JsonText, dialect: str, revision: int) -> RerankRequest:
         """Return the rerank call in `json`.
@@ -56,15 +71,17 @@ class RequestShape:
             raise GateError(Reason.BODY_INVALID, "not an object", public="the body must be a JSON object")
         self._refuse_rivals(body)
         documents = self._documents(body)
+        query = self._query(body, len(documents))
+        each = self._has_a_query_each(body)
         return RerankRequest(
             dialect=dialect,
             revision=revision,
-            operation="rerank",
+            operation=self.operation,
             model=self._string(body, self.model),
-            query=self._query(body),
+            query=query,
             instruction=self._instruction(body),
             document_count=len(documents),
-            texts=tuple(map(self._text, json.strings)),
+            texts=tuple(self._text(string, each) for string in json.strings),
             top_n=self._top_n(body),
             return_documents=self._flag(body),
             ids=_ids(documents),
@@ -74,8 +91,9 @@ class RequestShape:
     def drop(self, json: JsonText, request: RerankRequest, keep: Sequence[int]) -> list[Edit]:
         """Return the edits that leave only the documents at the positions `keep`, and no `top_n` beyond their number.
 
-        The commas stay right and every other byte as it was. Nothing dropped: no edits. Raises ValueError where
-        `keep` is empty, names a position twice or one that is not there.
+        A query that belongs to one document goes with it. The commas stay right and every other byte as it was.
+        Nothing dropped: no edits. Raises ValueError where `keep` is empty, names a position twice or one that is not
+        there.
         """
         kept = set(keep)
         if not kept or len(kept) != len(keep) or not kept <= set(range(request.document_count)):
@@ -83,6 +101,8 @@ class RequestShape:
         if len(kept) == request.document_count:
             return []
         edits = _without(json, (self.documents,), kept)
+        if self._has_a_query_each(json.value):
+            edits += _without(json, (self.query,), kept)
         if request.top_n is not None and request.top_n > len(kept):
             start, end = next((n.start, n.end) for n in json.numbers if n.pointer == (self.top_n,))
             edits.append((start, end, b"%d" % len(kept)))
@@ -105,20 +125,32 @@ class RequestShape:
 
     def _documents(self, body: dict[str, Any]) -> list[Any]:
         documents = body.get(self.documents)
+        if self.single and (_is_one_of(self.document_forms, documents) or is_opaque(documents)):
+            documents = [documents]
         if not isinstance(documents, list) or not documents:
             _wrong(self.documents, "a non-empty array")
-        if self.object_documents:
-            if not all(isinstance(document, str | dict) for document in documents):
-                _wrong(self.documents, "an array of strings or objects")
-        elif not all(isinstance(document, str) for document in documents):
-            _wrong(self.documents, "an array of strings")
+        for document in documents:
+            if not _is_one_of(self.document_forms, document):
+                _wrong_form(self.documents, document, f"an array of {_names(self.document_forms, many=True)}")
         return documents
 
-    def _query(self, body: dict[str, Any]) -> str:
-        query = body.get(self.query)
-        if not isinstance(query, str) or not query:
-            _wrong(self.query, "a non-empty string")
-        return query
+    def _query(self, body: dict[str, Any], document_count: int) -> str:
+        """Return the texts of the query or queries, one a line."""
+        given = body.get(self.query)
+        expected = _names(self.query_forms)
+        queries = given if self.paired and isinstance(given, list) and not is_opaque(given) else [given]
+        texts: list[str] = []
+        for query in queries:
+            read = next((found for form in self.query_forms if (found := form.read(query)) is not None), None)
+            if read is None or not any(read):
+                _wrong_form(self.query, query, expected)
+            texts += read
+        if len(queries) not in {1, document_count}:
+            _wrong(self.query, f"{expected}, or an array with one for each of '{self.documents}'")
+        return "\n".join(texts)
+
+    def _has_a_query_each(self, body: dict[str, Any]) -> bool:
+        return self.paired and isinstance(body[self.query], list) and len(body[self.query]) > 1
 
     def _instruction(self, body: dict[str, Any]) -> str | None:
         given = [name for name in self.instructions if body.get(name) is not None]
@@ -142,18 +174,38 @@ class RequestShape:
 
     def _flag(self, body: dict[str, Any]) -> bool:
         value = None if self.return_documents is None else body.get(self.return_documents)
-        if value is None or isinstance(value, bool):
-            return bool(value)
+        if value is None:
+            return self.echoes
+        if isinstance(value, bool):
+            return value
         _wrong(str(self.return_documents), "a boolean")
 
-    def _text(self, string: StringLiteral) -> Text:
+    def _text(self, string: StringLiteral, a_query_each: bool) -> Text:
         ordinal, value, pointer, start, end = string
         member = pointer[0]
-        if member == self.documents and isinstance(position := pointer[1], int):
-            return Text(ordinal, Role.DOCUMENT, value, start, end, position)
-        if member == self.query:
-            return Text(ordinal, Role.QUERY, value, start, end)
+        place = pointer[1] if len(pointer) > 1 and isinstance(pointer[1], int) else None
+        if member == self.documents and not (PARTS in self.document_forms and _names_a_part(pointer)):
+            return Text(ordinal, Role.DOCUMENT, value, start, end, place or 0)
+        if member == self.query and not (PARTS in self.query_forms and _names_a_part(pointer)):
+            return Text(ordinal, Role.QUERY, value, start, end, place if a_query_each else None)
         return Text(ordinal, Role.INSTRUCTION if member in self.instructions else Role.OTHER, value, start, end)
+
+
+def _is_one_of(forms: tuple[Form, ...], value: Any) -> bool:
+    return any(form.read(value) is not None for form in forms)
+
+
+def _names(forms: tuple[Form, ...], *, many: bool = False) -> str:
+    return " or ".join(form.many if many else form.one for form in forms)
+
+
+def _wrong_form(field: str, value: Any, expected: str) -> NoReturn:
+    _wrong(field, _TEXT_ONLY if is_opaque(value) else expected)
+
+
+def _names_a_part(pointer: Pointer) -> bool:
+    """Tell whether this is the word `text` that says what kind of content a part is."""
+    return pointer[-1] == "type" and pointer[-3:-2] == ("content",)
 
 
 def _without(json: JsonText, array: tuple[str, ...], kept: set[int]) -> list[Edit]:

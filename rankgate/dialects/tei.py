@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rankgate.dialects.answering import AnswerShape
 from rankgate.dialects.dialect import Dialect
+from rankgate.dialects.forms import STRING
 from rankgate.dialects.reading import RequestShape
 
 __all__ = ["TEI"]
@@ -18,9 +19,12 @@ def _envelope(status: int, message: str, _decision_id: str) -> dict[str, object]
 TEI = Dialect(
     name="tei",
     revision=2,
-    request=RequestShape(
-        documents="texts", object_documents=False, model=None, top_n=None, return_documents="return_text"
+    requests=(
+        RequestShape(
+            documents="texts", document_forms=(STRING,), model=None, top_n=None, return_documents="return_text"
+        ),
     ),
     answers=(AnswerShape(results=None, score="score", echo=("text",)),),
     envelope=_envelope,
+    invalid_status=422,
 )

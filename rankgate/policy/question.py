@@ -184,7 +184,7 @@ def _rerank(request: RerankRequest) -> dict[str, Any]:
 def _by_document(request: RerankRequest, measure: Any, zero: Any) -> list[Any]:
     column = [zero] * request.document_count
     for text in request.texts:
-        if text.position is not None and text.position < request.document_count:
+        if text.role is Role.DOCUMENT and text.position is not None and text.position < request.document_count:
             column[text.position] = column[text.position] + measure(text.value)
     return column
 

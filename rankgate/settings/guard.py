@@ -58,9 +58,18 @@ class RouteSettings(Section):
     name: Name = Field(description="Name in events, metrics and policy input.")
     path: str = Field(pattern=r"^/[A-Za-z0-9._~/-]*$", description="Exact path.")
     methods: tuple[Literal["POST", "PUT"], ...] = Field(("POST",), min_length=1, description="Accepted methods.")
-    dialect: Literal["auto", "cohere.v1", "cohere.v2", "tei", "generic"] = Field(
-        "auto", description="The rerank API spoken here; `auto` decides by path, then by body keys."
-    )
+    dialect: Literal[
+        "auto",
+        "cohere.v1",
+        "cohere.v2",
+        "tei",
+        "jina",
+        "voyage",
+        "vllm.rerank",
+        "vllm.score",
+        "nvidia.ranking",
+        "generic",
+    ] = Field("auto", description="The rerank API spoken here; `auto` decides by path, then by body keys.")
     audiences: tuple[NonEmpty, ...] = Field((), description="Audiences accepted here; empty: the issuer's.")
     query_parameters: tuple[NonEmpty, ...] = Field((), description="Query parameters let through.")
     request_headers: tuple[HeaderName, ...] = Field(
@@ -87,6 +96,15 @@ class RouteSettings(Section):
                 f"routes.path {path} is no path after Envoy's normalisation; write it without //, . and .."
             )
         return path
+
+    @model_validator(mode="after")
+    def _mode_exists(self) -> Self:
+        if self.dialect == "vllm.score" and self.drop_mode == "omit":
+            raise ValueError(
+                f"routes.drop_mode omit of {self.name} has no effect with vllm.score, whose scores are joined by place; "
+                "use auto or floor"
+            )
+        return self
 
     @field_validator("request_headers")
     @classmethod

@@ -237,6 +237,20 @@ async def test_dropped_documents_are_handed_over_as_the_positions_kept():
     assert [position for position, _ in event.capture.documents] == [0, 2]
 
 
+async def test_the_record_holds_the_queries_of_the_documents_that_are_ranked():
+    body = json.dumps({"queries": ["q0", "q1", "q2"], "documents": ["a", "b", "c"]}).encode()
+    own = {"allowed": True, "rankgate": {"documents": {"drop": [1]}}}
+    _, event = await decide(gate(own, route={"dialect": "vllm.score"}), dataclasses.replace(call(), body=body))
+    assert event.capture.query.text == "q0\nq2"
+    assert [document.text for _, document in event.capture.documents] == ["a", "c"]
+
+
+@pytest.mark.parametrize(("dialect", "status"), [("voyage", 422), ("vllm.rerank", 400), ("tei", 422)])
+async def test_a_body_that_is_not_understood_has_the_status_of_its_api(dialect, status):
+    decision, event = await decide(gate(route={"dialect": dialect}), dataclasses.replace(call(), body=b"{}"))
+    assert (decision.status, event.status, event.reason) == (status, status, Reason.BODY_INVALID)
+
+
 async def test_nothing_left_may_be_answered_natively_without_asking_the_reranker():
     own = {"allowed": True, "rankgate": {"documents": {"drop": [0, 1, 2], "on_empty": "empty"}}}
     one = gate(own)

@@ -263,3 +263,28 @@ def test_work_on_a_request_ends_when_its_time_is_over():
     with pytest.raises(GateError) as caught:
         detect_request(request, DETECTOR, "acme", over)
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+def test_a_query_that_belongs_to_a_dropped_document_leaves_with_it():
+    sides = {"text_1": [f"who is {value}" for value in VALUES[:3]], "text_2": [f"it is {v}" for v in VALUES[:3]]}
+    sent, handoff, spoken = sent_for(json.dumps(sides).encode(), "vllm.score", kept=(0, 2))
+    left = json.loads(sent.body)
+    assert (len(left["text_1"]), len(left["text_2"])) == (2, 2)
+    for asked, document in zip(left["text_1"], left["text_2"], strict=True):
+        assert asked.removeprefix("who is ") == document.removeprefix("it is ")
+    assert all(value not in sent.body.decode() for value in VALUES)
+    # A query is no echo of its document.
+    assert [len(rendering) for rendering in sent.renderings] == [1, 1]
+    answer = json.dumps({"data": [{"index": 0, "score": 0.5}, {"index": 1, "score": 0.25}]}).encode()
+    shown, _ = mask_answer(answer, sent, handoff, spoken, inspector(handoff), MASKER)
+    assert [(one["index"], one["score"]) for one in json.loads(shown)["data"]] == [(0, 0.5), (1, 0.0), (2, 0.25)]
+
+
+def test_a_document_of_several_parts_leaves_whole():
+    parts = {"content": [{"type": "text", "text": VALUES[0]}, {"type": "text", "text": VALUES[1]}]}
+    body = json.dumps({"query": "q", "documents": [parts, parts, "c"]}).encode()
+    sent, _, _ = sent_for(body, "vllm.rerank", kept=(1, 2))
+    left = json.loads(sent.body)["documents"]
+    assert [shape(document) for document in left] == [shape(parts), "text"]
+    assert [part["type"] for part in left[0]["content"]] == ["text", "text"]
+    assert all(value not in sent.body.decode() for value in VALUES)

@@ -143,6 +143,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"routes": [{"name": "a", "path": "/r"}, {"name": "a", "path": "/s"}]}, "routes.name a is used twice"),
     ({"routes": [{"name": "a", "path": "/r"}, {"name": "b", "path": "/r"}]}, "routes.path /r is used twice"),
     ({"routes": [{"name": "a", "path": "/r?x"}]}, "routes.0.path"),
+    (
+        {"routes": [{"name": "a", "path": "/score", "dialect": "vllm.score", "drop_mode": "omit"}]},
+        "routes.drop_mode omit of a has no effect with vllm.score",
+    ),
     ({"routes": [{"name": "a", "path": "/healthz"}]}, "routes.path /healthz is Envoy's own health check"),
     ({"routes": [{"name": "a", "path": "/v1/../rerank"}]}, "no path after Envoy's normalisation"),
     ({"routes": [{"name": "a", "path": "/v1/./rerank"}]}, "no path after Envoy's normalisation"),

@@ -19,6 +19,15 @@ def wrapped(shape: AnswerShape, results) -> bytes:
     return json.dumps(results if shape.results is None else {"id": "x", shape.results: results, "n": [0.0]}).encode()
 
 
+def shape(name: str) -> AnswerShape:
+    return dialects.by_name(name).answers[0]
+
+
+IN_ORDER = [name for name in dialects.NAMES if shape(name).in_order]
+BY_SCORE = pytest.mark.parametrize("name", [name for name in dialects.NAMES if name not in IN_ORDER])
+RELEVANCE = pytest.mark.parametrize("name", [n for n in dialects.NAMES if n not in IN_ORDER and not shape(n).logits])
+
+
 def answer(name: str, results) -> bytes:
     """An answer of the dialect's own form; each result is (index, score)."""
     shape = dialects.by_name(name).answers[0]
@@ -54,7 +63,7 @@ def refused(name: str, raw: bytes) -> None:
         b'{"results":{}}',
         b'{"results":[1]}',
         b'{"message":"no"}',
-        b'{"rankings":[]}',
+        b'{"rerank":[]}',
     ],
 )
 def test_what_has_no_list_of_results_is_refused(name, raw):
@@ -63,10 +72,11 @@ def test_what_has_no_list_of_results_is_refused(name, raw):
 
 def test_a_bare_array_is_an_answer_only_where_the_api_has_one():
     raw = b'[{"index":0,"score":1,"relevance_score":1}]'
-    for name in ("cohere.v1", "cohere.v2"):
-        refused(name, raw)
-    for name in ("tei", "generic"):
-        assert len(dialects.by_name(name).results(jsontext.parse(raw))) == 1
+    for name in dialects.NAMES:
+        if name in {"tei", "generic"}:
+            assert len(dialects.by_name(name).results(jsontext.parse(raw))) == 1
+        else:
+            refused(name, raw)
 
 
 @EVERY
@@ -124,21 +134,26 @@ def test_an_answer_of_two_forms_at_once_is_refused():
     refused("generic", b'{"results":[],"data":[]}')
 
 
-@EVERY
+@RELEVANCE
 def test_the_floor_is_0_below_relevance_scores(name):
     assert restored(name, answer(name, [(1, 0.9), (0, 0.1)]), [0, 2], 3, "floor")[-1] == (1, 0.0)
     assert restored(name, answer(name, [(0, 0)]), [0], 2, "floor")[-1] == (1, 0.0)
 
 
-@EVERY
+@BY_SCORE
 def test_the_floor_is_one_below_the_lowest_logit(name):
     assert restored(name, answer(name, [(1, 4.5), (0, -2.25)]), [0, 2], 3, "floor")[-1] == (1, -3.25)
     assert restored(name, answer(name, [(0, -3)]), [0], 2, "floor")[-1] == (1, -4.0)
 
 
-@EVERY
+def test_the_floor_of_logits_is_below_0_too():
+    assert restored("nvidia.ranking", answer("nvidia.ranking", [(0, 3.5)]), [0], 2, "floor")[-1] == (1, -1.0)
+    assert restored("nvidia.ranking", answer("nvidia.ranking", []), [0], 2, "floor") == [(1, -1.0)]
+
+
+@BY_SCORE
 def test_the_floor_stands_in_an_answer_without_results(name):
-    assert restored(name, answer(name, []), [1], 3, "floor") == [(0, 0.0), (2, 0.0)]
+    assert [index for index, _ in restored(name, answer(name, []), [1], 3, "floor")] == [0, 2]
 
 
 @EVERY
@@ -146,12 +161,42 @@ def test_white_space_at_the_end_of_the_results_stays(name):
     raw = answer(name, [(0, 0.5)]).replace(b"}]", b"} \n ]", 1)
     json_text = jsontext.parse(raw)
     dialect = dialects.by_name(name)
-    edits = dialect.restore(json_text, dialect.results(json_text), [1], 2, "floor", None)
-    assert b'},{"index":0,' in jsontext.splice(raw, edits)
+    edits = dialect.restore(json_text, dialect.results(json_text), [0], 2, "floor", None)
+    assert b'},{"index":1,' in jsontext.splice(raw, edits)
     assert b"} \n ]" in jsontext.splice(raw, edits)
 
 
-@EVERY
+@pytest.mark.parametrize("name", IN_ORDER)
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ([0], [(0, 0.5), (1, 0.0), (2, 0.0)]),
+        ([1], [(0, 0.0), (1, 0.5), (2, 0.0)]),
+        ([2], [(0, 0.0), (1, 0.0), (2, 0.5)]),
+        ([0, 2], [(0, 0.5), (1, 0.0), (2, 0.5)]),
+        ([0, 1, 2], [(0, 0.5), (1, 0.5), (2, 0.5)]),
+    ],
+)
+def test_results_in_order_keep_every_place(name, kept, expected):
+    sent = answer(name, [(index, 0.5) for index in range(len(kept))])
+    assert restored(name, sent, kept, 3, "floor") == expected
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+@pytest.mark.parametrize("found", [[], [0], [1], [1, 0]])
+def test_results_that_lost_their_order_are_refused(name, found):
+    with pytest.raises(GateError) as caught:
+        restored(name, answer(name, [(index, 0.5) for index in found]), [0, 2], 3, "floor")
+    assert caught.value.reason is Reason.UPSTREAM_INVALID
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+@pytest.mark.parametrize("configured", ["auto", "omit", "floor"])
+def test_results_in_order_leave_no_choice_of_mode(name, configured):
+    assert dialects.by_name(name).drop_mode(configured, 1, 3) == "floor"
+
+
+@BY_SCORE
 def test_auto_lists_dropped_documents_where_all_were_asked_for(name):
     mode = dialects.by_name(name).drop_mode
     assert mode("auto", None, 3) == mode("auto", 3, 3) == mode("auto", 4, 3) == "floor"
@@ -161,36 +206,44 @@ def test_auto_lists_dropped_documents_where_all_were_asked_for(name):
 
 @st.composite
 def exchanges(draw):
-    """What was kept of how many, and what an engine may answer: some of what was sent, best first."""
+    """A dialect, what was kept of how many, and what an engine may answer: some of what was sent, best first."""
     count = draw(st.integers(1, 8))
     kept = draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True).map(sorted))
-    order = draw(st.permutations(range(len(kept))))
-    returned = order[: draw(st.integers(0, len(kept)))]
+    name = draw(st.sampled_from(dialects.NAMES))
+    in_order = name in IN_ORDER
+    order = range(len(kept)) if in_order else draw(st.permutations(range(len(kept))))
+    returned = order if in_order else order[: draw(st.integers(0, len(kept)))]
     scores = draw(st.lists(st.floats(-1e300, 1e300), min_size=len(returned), max_size=len(returned)))
-    scores.sort(reverse=True)
-    return count, kept, list(zip(returned, scores, strict=True))
+    if not in_order:
+        scores.sort(reverse=True)
+    return name, count, kept, list(zip(returned, scores, strict=True))
 
 
 @settings(deadline=None)
-@given(st.sampled_from(dialects.NAMES), exchanges(), st.sampled_from(["omit", "floor"]), st.none() | st.integers(1, 10))
-def test_restoring_equals_a_plain_model(name, exchange, mode, top_n):
-    count, kept, found = exchange
+@given(exchanges(), st.sampled_from(["omit", "floor"]), st.none() | st.integers(1, 10))
+def test_restoring_equals_a_plain_model(exchange, mode, top_n):
+    name, count, kept, found = exchange
+    mode = "floor" if name in IN_ORDER else mode
     got = restored(name, answer(name, found), kept, count, mode, top_n)
     real = [(kept[index], score) for index, score in found]
-    assert got[: len(real)] == real
-    floor = got[len(real) :]
     dropped = [position for position in range(count) if position not in kept]
+    assert [pair for pair in got if pair[0] in kept] == real
+    floor = [pair for pair in got if pair[0] not in kept]
+    assert len({score for _, score in floor}) <= 1
+    assert all(low <= score for _, low in floor for _, score in real)
+    if name in IN_ORDER:
+        assert [position for position, _ in got] == list(range(count))
+        return
     room = len(dropped) if top_n is None else max(0, top_n - len(real))
-    assert [position for position, _ in floor] == (dropped[:room] if mode == "floor" else [])
+    assert [position for position, _ in got[len(real) :]] == (dropped[:room] if mode == "floor" else [])
     scores = [score for _, score in got]
     assert scores == sorted(scores, reverse=True)
-    assert len({score for _, score in floor}) <= 1
 
 
 @settings(deadline=None)
-@given(st.sampled_from(dialects.NAMES), exchanges())
-def test_nothing_dropped_leaves_the_answer_alone(name, exchange):
-    count, _, _ = exchange
+@given(exchanges())
+def test_nothing_dropped_leaves_the_answer_alone(exchange):
+    name, count, _, _ = exchange
     json_text = jsontext.parse(answer(name, [(index, 0.5) for index in range(count)]))
     dialect = dialects.by_name(name)
     assert dialect.restore(json_text, dialect.results(json_text), range(count), count, "floor", None) == []

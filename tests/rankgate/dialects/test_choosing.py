@@ -11,6 +11,9 @@ from rankgate.errors import GateError, Reason
 
 TEXTS = {"query": "q", "texts": ["a"]}
 DOCUMENTS = {"query": "q", "documents": ["a"]}
+PASSAGES = {"query": {"text": "q"}, "passages": [{"text": "a"}]}
+PARTS = {"content": [{"type": "text", "text": "a"}]}
+SCORE = {"queries": "q", "documents": ["a"]}
 
 
 def choose(configured, path, body):
@@ -43,9 +46,26 @@ def test_the_setting_decides_over_path_and_body(name, body):
         ("/av1/rerank", DOCUMENTS, "generic"),
         ("/v1/rerank", DOCUMENTS | {"rank_fields": ["text"], "max_chunks_per_doc": 1, "user": "u"}, "cohere.v1"),
         ("/v1/rerank", TEXTS, "tei"),
-        ("/v1/rerank", DOCUMENTS | {"top_k": 3}, "generic"),
-        ("/v1/rerank", DOCUMENTS | {"truncate_prompt_tokens": 3}, "generic"),
+        ("/v1/rerank", DOCUMENTS | {"top_k": None}, "voyage"),
+        ("/rerank", DOCUMENTS | {"top_k": 3, "truncation": True}, "voyage"),
+        ("/v1/rerank", DOCUMENTS | {"truncate_prompt_tokens": 3}, "vllm.rerank"),
+        ("/rerank", DOCUMENTS | {"mm_processor_kwargs": {}, "instruction": "i"}, "vllm.rerank"),
+        ("/v1/rerank", {"query": "q", "documents": ["a", PARTS]}, "vllm.rerank"),
+        ("/rerank", {"query": "q", "documents": PARTS}, "vllm.rerank"),
+        ("/rerank", {"query": PARTS, "documents": ["a"]}, "vllm.rerank"),
         ("/v1/rerank", DOCUMENTS | {"overlap_tokens": 3, "max_chunks_per_doc": 2}, "generic"),
+        ("/v1/rerank", DOCUMENTS | {"instruction": "i"}, "generic"),
+        ("/v1/rerank", DOCUMENTS | {"raw_scores": True, "return_len": False}, "generic"),
+        ("/v2/rerank", DOCUMENTS | {"instruction": "i", "raw_scores": True}, "cohere.v2"),
+        ("/v1/ranking", PASSAGES, "nvidia.ranking"),
+        ("/v1/retrieval/nvidia/reranker-1b/reranking", PASSAGES, "nvidia.ranking"),
+        ("/rerank", PASSAGES, "nvidia.ranking"),
+        ("/v1/rerank", PASSAGES, "nvidia.ranking"),
+        ("/score", SCORE, "vllm.score"),
+        ("/v1/score", {"text_1": "q", "text_2": ["a"]}, "vllm.score"),
+        ("/ranking", DOCUMENTS, "generic"),
+        ("/v1/models/reranking", DOCUMENTS, "generic"),
+        ("/underscore", DOCUMENTS, "generic"),
     ],
 )
 def test_path_and_body_decide_together(path, body, name):
@@ -58,13 +78,48 @@ def test_a_body_of_no_api_or_of_two_is_refused(path, body):
     unknown(choose, "auto", path, body)
 
 
-def test_a_path_and_a_body_that_disagree_are_refused():
-    unknown(choose, "auto", "/v2/rerank", TEXTS)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/rerank", TEXTS),
+        ("/v2/rerank", PASSAGES),
+        ("/v2/rerank", DOCUMENTS | {"top_k": 3}),
+        ("/v2/rerank", DOCUMENTS | {"truncate_prompt_tokens": 3}),
+        ("/v2/rerank", {"query": "q", "documents": [PARTS]}),
+        ("/v1/ranking", DOCUMENTS),
+        ("/v1/ranking", TEXTS),
+        ("/v1/ranking", DOCUMENTS | {"top_k": 3}),
+    ],
+)
+def test_a_path_and_a_body_that_disagree_are_refused(path, body):
+    unknown(choose, "auto", path, body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        DOCUMENTS | {"top_k": 1, "truncate_prompt_tokens": 3},
+        DOCUMENTS | {"top_k": 1, "instruct": "i"},
+        DOCUMENTS | {"mm_processor_kwargs": {}, "overlap_tokens": 1},
+        {"query": PARTS, "documents": ["a"], "top_k": 1},
+        TEXTS | PASSAGES,
+        DOCUMENTS | PASSAGES,
+    ],
+)
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_members_of_two_apis_are_refused(path, body):
+    unknown(choose, "auto", path, body)
+
+
+@pytest.mark.parametrize("body", [[], "texts", None, SCORE | {"label_token_ids": [1]}, SCORE | {"item_first": True}])
+@pytest.mark.parametrize("path", ["/score", "/v1/score"])
+def test_scores_of_another_engine_are_refused(path, body):
+    unknown(choose, "auto", path, body)
 
 
 def test_a_name_of_no_dialect_is_refused():
-    unknown(choose, "jina", "/v1/rerank", DOCUMENTS)
-    unknown(dialects.for_path, "jina", "/v1/rerank")
+    unknown(choose, "elastic", "/v1/rerank", DOCUMENTS)
+    unknown(dialects.for_path, "elastic", "/v1/rerank")
     unknown(dialects.by_name, "auto")
 
 
@@ -73,6 +128,8 @@ def test_a_name_of_no_dialect_is_refused():
     [
         ("/v1/rerank", "cohere.v1"),
         ("/v2/rerank", "cohere.v2"),
+        ("/v1/ranking", "nvidia.ranking"),
+        ("/score", "vllm.score"),
         ("/rerank", "generic"),
         ("", "generic"),
         ("/x", "generic"),

@@ -19,7 +19,9 @@ STATUSES = sorted(
 @pytest.mark.parametrize("status", STATUSES)
 def test_every_status_has_a_body_with_the_message(name, status):
     headers, body = dialects.by_name(name).denial(status, "refused: é (receipt dec-1)", "dec-1")
-    assert "refused: é (receipt dec-1)" in json.loads(body).values()
+    members = json.loads(body)
+    inner = members.get("error")
+    assert "refused: é (receipt dec-1)" in [*members.values(), *(inner.values() if isinstance(inner, dict) else [])]
     assert dict(headers)["content-type"] == "application/json"
     assert len({key for key, _ in headers}) == len(headers)
 
@@ -42,3 +44,11 @@ def test_waiting_asks_to_come_back_in_30_seconds(name):
 def test_no_message_breaks_the_body(name, message):
     _, body = dialects.by_name(name).denial(403, message, "dec-1")
     assert isinstance(json.loads(body), dict)
+
+
+@EVERY
+def test_a_body_that_is_not_understood_has_the_apis_own_status(name):
+    expected = 422 if name in {"tei", "jina", "voyage", "nvidia.ranking"} else 400
+    for reason in Reason:
+        invalid = reason in {Reason.BODY_INVALID, Reason.DIALECT_UNKNOWN}
+        assert dialects.by_name(name).status(reason) == (expected if invalid else reason.status)

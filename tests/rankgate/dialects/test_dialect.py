@@ -39,7 +39,8 @@ def test_no_samples_are_without_a_dialect():
 
 def test_it_is_recognised(golden):
     json_text = jsontext.parse(golden.body("request.json"))
-    assert dialects.choose("auto", golden.case["path"], json_text).name == golden.name
+    configured = golden.case.get("configured", "auto")
+    assert dialects.choose(configured, golden.case["path"], json_text).name == golden.name
 
 
 def test_the_request_is_read(golden):
@@ -48,7 +49,11 @@ def test_the_request_is_read(golden):
     got = {name: getattr(request, name) for name in golden.case["reads"]}
     assert json.loads(json.dumps(got)) == golden.case["reads"]
     assert [[text.role.value, text.position, text.value] for text in request.texts] == golden.case["texts"]
-    assert (request.dialect, request.revision, request.operation) == (golden.name, golden.dialect.revision, "rerank")
+    assert (request.dialect, request.revision, request.operation) == (
+        golden.name,
+        golden.dialect.revision,
+        golden.case.get("operation", "rerank"),
+    )
 
 
 def test_every_text_is_where_it_says(golden):

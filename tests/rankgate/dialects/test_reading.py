@@ -7,18 +7,28 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from speaking import call, shape, with_top_n, written
 
 from rankgate import dialects, jsontext
+from rankgate.dialects.forms import OBJECT, PARTS
 from rankgate.errors import GateError, Reason
 from rankgate.request import Role
 
 CANARY = "canary-7731"
 EVERY = pytest.mark.parametrize("name", dialects.NAMES)
-WITH_TOP_N = pytest.mark.parametrize("name", [name for name in dialects.NAMES if name != "tei"])
+WITH_TOP_N = pytest.mark.parametrize("name", with_top_n)
 
 
 def member(name: str) -> str:
-    return dialects.by_name(name).request.documents
+    return shape(name).documents
+
+
+def asked(name: str) -> str:
+    return shape(name).query
+
+
+def kinds(forms, which: str) -> str:
+    return " or ".join(getattr(form, which) for form in forms)
 
 
 def read(name: str, body):
@@ -26,7 +36,7 @@ def read(name: str, body):
 
 
 def request(name: str, documents=("a", "b"), **more):
-    return {"query": "q", member(name): list(documents), **more}
+    return call(name, documents, **more)
 
 
 def refusal(name: str, body) -> str:
@@ -46,30 +56,47 @@ def test_a_body_that_is_no_object_is_refused(name, body):
 @EVERY
 @pytest.mark.parametrize("documents", [None, [], {}, {CANARY: CANARY}, CANARY, 3, False])
 def test_documents_must_be_a_non_empty_array(name, documents):
-    body = {"query": CANARY, member(name): documents}
+    if documents == CANARY and shape(name).single:
+        return
+    body = request(name, query=CANARY) | {member(name): documents}
     assert refusal(name, body) == f"field '{member(name)}' must be a non-empty array"
 
 
 @EVERY
 def test_absent_documents_are_refused(name):
-    assert refusal(name, {"query": CANARY}) == f"field '{member(name)}' must be a non-empty array"
+    body = request(name, query=CANARY)
+    del body[member(name)]
+    assert refusal(name, body) == f"field '{member(name)}' must be a non-empty array"
 
 
 @EVERY
 @pytest.mark.parametrize("document", [None, 1, True, [CANARY]])
 def test_a_document_of_another_kind_is_refused(name, document):
-    kinds = "strings" if name == "tei" else "strings or objects"
-    assert refusal(name, request(name, ["a", document])) == f"field '{member(name)}' must be an array of {kinds}"
+    expected = kinds(shape(name).document_forms, "many")
+    assert refusal(name, request(name, ["a", document])) == f"field '{member(name)}' must be an array of {expected}"
 
 
-def test_tei_takes_no_objects_as_texts():
-    assert refusal("tei", request("tei", [{"text": CANARY}])) == "field 'texts' must be an array of strings"
+@pytest.mark.parametrize("name", ["tei", "voyage"])
+def test_an_api_of_strings_takes_no_objects(name):
+    says = f"field '{member(name)}' must be an array of strings"
+    assert refusal(name, request(name, [{"text": CANARY}])) == says
 
 
 @EVERY
-@pytest.mark.parametrize("query", [None, "", [CANARY], {"text": CANARY}, 1, True])
-def test_the_query_must_be_a_non_empty_string(name, query):
-    assert refusal(name, request(name) | {"query": query}) == "field 'query' must be a non-empty string"
+@pytest.mark.parametrize("query", [None, "", {"text": ""}, {"words": CANARY}, 1, True, [1.5], ["", CANARY], []])
+def test_the_query_must_be_a_text_that_is_not_empty(name, query):
+    says = refusal(name, request(name, query=written("", shape(name).query_forms[0])) | {asked(name): query})
+    expected = kinds(shape(name).query_forms, "one")
+    assert says.removeprefix(f"field '{asked(name)}' must be ").startswith((expected, "text: images"))
+
+
+@EVERY
+def test_several_queries_are_for_apis_that_pair_them_alone(name):
+    if shape(name).paired:
+        assert read(name, request(name, query=["x", "y"])).query == "x\ny"
+    else:
+        expected = kinds(shape(name).query_forms, "one")
+        assert refusal(name, request(name, query=[CANARY])) == f"field '{asked(name)}' must be {expected}"
 
 
 @EVERY
@@ -80,23 +107,23 @@ def test_an_empty_document_is_a_document(name):
 @WITH_TOP_N
 @pytest.mark.parametrize("top_n", [-1, True, False, 1.0, 2.5, "2", [2], {}])
 def test_top_n_must_be_an_integer(name, top_n):
-    least = 0 if name == "generic" else 1
-    expected = f"field 'top_n' must be an integer of at least {least}"
-    assert refusal(name, request(name, top_n=top_n)) == expected
+    field, least = shape(name).top_n, shape(name).least_top_n
+    expected = f"field '{field}' must be an integer of at least {least}"
+    assert refusal(name, request(name, **{field: top_n})) == expected
 
 
 @WITH_TOP_N
 def test_top_n_null_is_none(name):
-    assert read(name, request(name, top_n=None)).top_n is None
+    assert read(name, request(name, **{shape(name).top_n: None})).top_n is None
 
 
-@pytest.mark.parametrize("name", ["cohere.v1", "cohere.v2"])
-def test_top_n_0_is_refused_by_cohere(name):
-    assert refusal(name, request(name, top_n=0)) == "field 'top_n' must be an integer of at least 1"
-
-
-def test_top_n_0_means_all_in_generic():
-    assert read("generic", request("generic", top_n=0)).top_n is None
+@WITH_TOP_N
+def test_top_n_0_means_all_or_is_refused(name):
+    body = request(name, **{shape(name).top_n: 0})
+    if name in {"generic", "vllm.rerank"}:
+        assert read(name, body).top_n is None
+    else:
+        assert refusal(name, body) == f"field '{shape(name).top_n}' must be an integer of at least 1"
 
 
 def test_tei_has_no_top_n_and_no_model():
@@ -104,16 +131,23 @@ def test_tei_has_no_top_n_and_no_model():
     assert (got.top_n, got.model) == (None, None)
 
 
-@EVERY
+@pytest.mark.parametrize("name", [name for name in dialects.NAMES if shape(name).return_documents])
 @pytest.mark.parametrize("flag", ["true", 1, 0, [], {}])
 def test_the_echo_flag_must_be_a_boolean(name, flag):
-    field = dialects.by_name(name).request.return_documents
+    field = shape(name).return_documents
     assert refusal(name, request(name) | {field: flag}) == f"field '{field}' must be a boolean"
-    assert read(name, request(name) | {field: True}).return_documents is True
-    assert read(name, request(name) | {field: None}).return_documents is False
+    for value in (True, False):
+        assert read(name, request(name) | {field: value}).return_documents is value
 
 
-@WITH_TOP_N
+@EVERY
+def test_without_the_echo_flag_an_api_does_what_it_does(name):
+    expected = name in {"jina", "vllm.rerank"}
+    assert read(name, request(name)).return_documents is expected
+    assert read(name, request(name) | {shape(name).return_documents or "x": None}).return_documents is expected
+
+
+@pytest.mark.parametrize("name", [name for name in dialects.NAMES if shape(name).model])
 @pytest.mark.parametrize("model", [1, True, [CANARY], {}])
 def test_the_model_must_be_a_string(name, model):
     assert refusal(name, request(name, model=model)) == "field 'model' must be a string"
@@ -135,11 +169,11 @@ def test_two_instructions_are_refused(name):
 @EVERY
 @pytest.mark.parametrize(
     "rival",
-    ["texts", "documents", "input", "inputs", "passages", "records", "items", "data", "text_1", "text_2", "queries",
-     "sources"],
+    ["texts", "documents", "input", "inputs", "passages", "records", "items", "data", "data_1", "data_2", "text_1",
+     "text_2", "query", "queries", "sources"],
 )  # fmt: skip
 def test_texts_of_another_api_beside_its_own_are_refused_in_any_spelling(name, rival):
-    if rival == member(name):
+    if rival in {member(name), asked(name)}:
         return
     says = f"field '{rival}' must be absent where '{member(name)}' is given"
     for key in (rival, rival.upper(), rival.title(), rival.replace("s", "\u017f")):
@@ -153,13 +187,13 @@ def test_texts_of_another_api_inside_a_member_are_tolerated(name):
     assert [text.value for text in got.texts if text.role is Role.OTHER] == ["x", "y"]
 
 
-SPELLINGS = {"Query": "query", "QUERY": "query", "In\u017ftruct": "instruct"}
-
-
 @EVERY
-@pytest.mark.parametrize(("key", "field"), SPELLINGS.items(), ids=ascii)
-def test_a_known_field_in_another_spelling_is_refused(name, key, field):
-    assert refusal(name, request(name) | {key: CANARY}) == f"field '{field}' must be written in lower case"
+def test_a_known_field_in_another_spelling_is_refused(name):
+    field = asked(name)
+    for key in (field.title(), field.upper()):
+        assert refusal(name, request(name) | {key: CANARY}) == f"field '{field}' must be written in lower case"
+    says = "field 'instruct' must be written in lower case"
+    assert refusal(name, request(name) | {"In\u017ftruct": CANARY}) == says
 
 
 @EVERY
@@ -230,33 +264,54 @@ objects = st.dictionaries(
 )
 
 
+def values(forms, of=texts):
+    """Texts in any of `forms`, and objects of any kind where those pass."""
+    in_forms = [st.tuples(of, st.just(form)).map(lambda pair: written(*pair)) for form in forms if form is not OBJECT]
+    return st.one_of(*in_forms, *([objects] if OBJECT in forms else []))
+
+
 @st.composite
 def requests(draw):
-    """A dialect's name, a request of it as a value, and the same as bytes in some layout."""
-    name = draw(names)
-    documents = draw(st.lists(texts if name == "tei" else texts | objects, min_size=1, max_size=7))
-    body = {"query": draw(texts.filter(bool)), member(name): documents, "user": draw(texts)}
+    """A dialect, one of its shapes, a request of it as a value, and the same as bytes in some layout."""
+    dialect = dialects.by_name(draw(names))
+    of = draw(st.sampled_from(dialect.requests))
+    documents = draw(st.lists(values(of.document_forms), min_size=1, max_size=7))
+    queries = values(of.query_forms, texts.filter(bool))
+    query = draw(queries)
+    if of.paired and draw(st.booleans()):
+        query = draw(st.lists(queries, min_size=len(documents), max_size=len(documents)))
+    if of.single and len(documents) == 1 and draw(st.booleans()):
+        documents = documents[0]
+    body = {of.query: query, of.documents: documents, "user": draw(texts)}
     top_n = draw(st.none() | st.integers(1, 9))
-    if name != "tei" and top_n is not None:
-        body["top_n"] = top_n
+    if of.top_n and top_n is not None:
+        body[of.top_n] = top_n
     items = draw(st.permutations(list(body.items())))
     layout = {"indent": draw(st.sampled_from((None, 2))), "ensure_ascii": draw(st.booleans())}
     separators = draw(st.sampled_from(((",", ":"), (" , ", " : "))))
-    return name, dict(items), json.dumps(dict(items), separators=separators, **layout).encode()
+    return dialect, of, dict(items), json.dumps(dict(items), separators=separators, **layout).encode()
+
+
+def listed(value) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 @unhurried
 @given(requests(), st.data())
 def test_a_drop_leaves_what_python_would_leave(made, data):
-    name, body, raw = made
-    count = len(body[member(name)])
+    dialect, of, body, raw = made
+    documents, queries = listed(body[of.documents]), listed(body[of.query])
+    count = len(documents)
     keep = data.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True))
     json_text = jsontext.parse(raw)
-    dialect = dialects.by_name(name)
     left = jsontext.splice(raw, dialect.drop(json_text, dialect.read(json_text), keep))
-    expected = body | {member(name): [body[member(name)][position] for position in sorted(keep)]}
-    if len(keep) < count and "top_n" in body:
-        expected["top_n"] = min(body["top_n"], len(keep))
+    expected = dict(body)
+    if len(keep) < count:
+        expected[of.documents] = [documents[position] for position in sorted(keep)]
+        if len(queries) > 1:
+            expected[of.query] = [queries[position] for position in sorted(keep)]
+        if of.top_n in body:
+            expected[of.top_n] = min(body[of.top_n], len(keep))
     assert json.loads(left) == expected
     assert list(json.loads(left)) == list(expected)
     assert jsontext.parse(left).value == expected
@@ -266,20 +321,48 @@ def test_a_drop_leaves_what_python_would_leave(made, data):
 
 @unhurried
 @given(requests())
-def test_every_string_of_a_body_is_a_text_with_its_role(made):
-    name, body, raw = made
+def test_what_is_left_is_a_call_of_the_same_api(made):
+    dialect, _of, _body, raw = made
     json_text = jsontext.parse(raw)
-    got = dialects.by_name(name).read(json_text)
+    got = dialect.read(json_text)
+    last = got.document_count - 1
+    left = dialect.read(jsontext.parse(jsontext.splice(raw, dialect.drop(json_text, got, [last]))))
+    assert left.document_count == 1
+    assert [text.value for text in left.of_document(0)] == [text.value for text in got.of_document(last)]
+    queries = [text.value for text in got.texts if text.role is Role.QUERY and text.position in {None, last}]
+    assert left.query == "\n".join(queries)
+
+
+def strings_of(value, forms) -> list[str]:
+    """The strings of a query or document that are its texts."""
+    inner = jsontext.parse(json.dumps(value).encode())
+    kinds_of_parts = PARTS in forms and isinstance(value, dict)
+    return [string.value for string in inner.strings if not (kinds_of_parts and string.pointer[-1] == "type")]
+
+
+@unhurried
+@given(requests())
+def test_every_string_of_a_body_is_a_text_with_its_role(made):
+    dialect, of, body, raw = made
+    json_text = jsontext.parse(raw)
+    got = dialect.read(json_text)
     assert [text.value for text in got.texts] == [string.value for string in json_text.strings]
-    for position, document in enumerate(body[member(name)]):
-        inner = jsontext.parse(json.dumps(document).encode())
-        assert [text.value for text in got.of_document(position)] == [string.value for string in inner.strings]
-    assert [text.value for text in got.texts if text.role is Role.QUERY] == [body["query"]]
-    assert [text.value for text in got.texts if text.role is Role.OTHER] == [body["user"]]
-    assert all((text.position is not None) == (text.role is Role.DOCUMENT) for text in got.texts)
+    for position, document in enumerate(listed(body[of.documents])):
+        assert [text.value for text in got.of_document(position)] == strings_of(document, of.document_forms)
+    queries = listed(body[of.query])
+    expected = [(string, place) for place, query in enumerate(queries) for string in strings_of(query, of.query_forms)]
+    own = [(text.value, text.position) for text in got.texts if text.role is Role.QUERY]
+    assert own == [(string, place if len(queries) > 1 else None) for string, place in expected]
+    assert got.query == "\n".join(string for string, _ in expected)
+    other = [text.value for text in got.texts if text.role is Role.OTHER]
+    assert sorted(set(other) - {"text"}) == sorted({body["user"]} - {"text"})
+    assert all(text.position is not None for text in got.texts if text.role is Role.DOCUMENT)
 
 
-keys = st.sampled_from(["query", "documents", "texts", "top_n", "model", "instruct", "id", "labels", "x"])
+keys = st.sampled_from(
+    ["content", "documents", "id", "instruct", "items", "labels", "model", "passages", "queries", "query", "text",
+     "text_1", "text_2", "texts", "top_k", "top_n", "type", "x"]
+)  # fmt: skip
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner),
@@ -297,7 +380,8 @@ def test_whatever_the_body_it_is_read_or_refused(name, body):
         reason = error.reason
     else:
         reason = None
-        assert got.document_count == len(body[member(name)])
+        own = next(of.documents for of in dialects.by_name(name).requests if of.fits(body))
+        assert got.document_count == len(listed(body[own]))
         assert len(got.texts) == len(json_text.strings)
     assert reason in {None, Reason.BODY_INVALID}
 

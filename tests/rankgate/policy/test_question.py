@@ -278,3 +278,24 @@ def test_whatever_the_caller_writes_the_question_says_exactly_that(query: str, m
     request = replace(RERANK, query=query, model=model, ids=tuple(ids))
     read = json.loads(encode_question(question(request=request)))["rerank"]
     assert (read["query"], read["model"], read["ids"]) == (query, model, ids)
+
+
+def test_a_query_that_is_paired_with_a_document_is_no_part_of_it() -> None:
+    paired = replace(
+        RERANK,
+        operation="score",
+        query="one\ntwo",
+        document_count=2,
+        texts=(
+            Text(0, Role.QUERY, "one", 0, 5, 0),
+            Text(1, Role.QUERY, "two", 6, 11, 1),
+            Text(2, Role.DOCUMENT, "a", 12, 15, 0),
+            Text(3, Role.DOCUMENT, "bc", 16, 20, 1),
+        ),
+        ids=(),
+        labels=(),
+    )
+    asked = question(request=paired, findings={1: found("EMAIL_ADDRESS")}, opt_ins=("documents_text",))
+    assert asked["rerank"]["doc_chars"] == [1, 2]
+    assert asked["rerank"]["documents_text"] == [["a"], ["bc"]]
+    assert (asked["findings"]["query"], asked["findings"]["by_document"]) == ({"EMAIL_ADDRESS": 1}, {})
