@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 
 __all__ = ["Envelope", "Headers", "deny", "error_type", "phrase"]
 
@@ -22,6 +21,21 @@ _ERROR_TYPES = {
     429: "rate_limit_error",
     501: "not_supported_error",
     503: "unavailable_error",
+}
+_PHRASES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
 }
 
 
@@ -45,8 +59,5 @@ def error_type(status: int) -> str:
 
 
 def phrase(status: int) -> str:
-    """Return the reason phrase of `status` (RFC 9110 section 15)."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
+    """Return the reason phrase of `status` (RFC 9110 section 15), or `Error`."""
+    return _PHRASES.get(status, "Error")

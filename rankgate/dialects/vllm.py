@@ -43,7 +43,8 @@ RERANK = Dialect(
             results="results",
             score="relevance_score",
             echo=("document",),
-            result_also='"document":{"text":null,"multi_modal":null}',
+            # Never a null: clients print it as a text.
+            result_also='"document":{"text":"","multi_modal":null}',
             answer_also=_USAGE,
         ),
     ),
