@@ -34,8 +34,8 @@ class Identity:
         return ssl.create_default_context(cafile=str(self.certificate))
 
 
-def identity(directory: Path, *names: str) -> Identity:
-    """Write a certificate for DNS names and addresses, valid for an hour, and its key."""
+def identity(directory: Path, *names: str, hours: int = 1) -> Identity:
+    """Write a certificate for DNS names and addresses, valid for `hours`, and its key."""
     directory.mkdir(exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
@@ -47,7 +47,7 @@ def identity(directory: Path, *names: str) -> Identity:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=hours))
         .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_TRACES", "Tracer", "tracing"]
 
-# At the end: how long spans still under way may take. The exporter's own time for one batch.
+# How long one batch may take, and all that is left at the end.
 EXPORT_S = 5.0
+END_S = 3.0
 
 Attributes = Mapping[str, str | int | bool]
 
@@ -92,7 +94,8 @@ class _OtlpTracer:
             }),
             shutdown_on_exit=False,
         )  # fmt: skip
-        self._provider.add_span_processor(BatchSpanProcessor(_exporter(settings)))
+        self._exporter = _exporter(settings)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("rankgate", VERSION)
 
     def span(self, name: str, traceparent: str, began_ns: int, attributes: Attributes, *, failed: bool) -> None:
@@ -103,7 +106,14 @@ class _OtlpTracer:
         span.end()
 
     def close(self) -> None:
-        self._provider.shutdown()
+        """Send what is left, for as long as that may take; what is not sent by then is lost."""
+        # A thread of its own: the provider would go on for as many batches as there are.
+        sending = threading.Thread(target=self._provider.shutdown, name="rankgate-spans", daemon=True)
+        sending.start()
+        sending.join(END_S)
+        if sending.is_alive():
+            self._exporter.shutdown()
+            sending.join(END_S)
 
 
 def _exporter(settings: TraceSettings) -> SpanExporter:
