@@ -1,49 +1,129 @@
-"""What is compared: whole gates on free ports, each in a folder of its own."""
+"""What is compared: Envoy alone, Envoy with empty filters, the gate with each policy engine, and parts of them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
+import shutil
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rankgate.clients.embedded import FilterCommand, Stack, filter_command
-from rankgate.clients.processes import Child
-from rankgate.clients.state import merged
-from rankgate.demo.issuer import DevIssuer
+from bench.ground import Contender, Ground, exists
+from rankgate import envoyconfig
 from rankgate.resources import policies
-from rankgate.settings.text import to_toml
+from rankgate.settings import load
 
-__all__ = ["Contender", "Ground", "empty_filters", "ground", "without"]
+__all__ = [
+    "constant", "embedded", "floor", "floor_authz", "gate_authz", "opa", "opa_envoy_plugin", "plain", "tool",
+]  # fmt: skip
 
-AUDIENCE = "rerank"
-CONSTANT_POLICY = 'package rankgate\n\nimport rego.v1\n\ndecision := {"allowed": true}\n'
-READY_S = 15.0
 EXT_AUTHZ, EXT_PROC = "envoy.filters.http.ext_authz", "envoy.filters.http.ext_proc"
+CACHE = Path(__file__).parent.parent / ".cache" / "bin"
+READY_S = 15.0
+# Asks for what both gates show a policy: the method and the path.
+SHARED_POLICY = """package rankgate
+
+import rego.v1
+
+default decision := {"allowed": false}
+
+decision := {"allowed": true} if {
+	input.attributes.request.http.method == "POST"
+	input.parsed_path == ["v2", "rerank"]
+}
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A running gate: its port and the processes that work for a call, by name."""
-
-    name: str
-    port: int
-    pids: Mapping[str, int]
+async def plain(ground: Ground) -> Contender:
+    """Start Envoy with the same listener and routes, without the two filters."""
+    return await ground.gate(
+        "plain", shown=("envoy",), filters=_empty, valkey=False, bootstrap=_without(EXT_AUTHZ, EXT_PROC)
+    )
 
 
-def empty_filters(role: str, config: Path, slot: int) -> Sequence[str | Path]:
-    """Return the command of one empty filter."""
+async def floor(ground: Ground) -> Contender:
+    """Start Envoy with both filters empty."""
+    return await ground.gate("floor", filters=_empty, valkey=False)
+
+
+async def constant(ground: Ground) -> Contender:
+    """Start the gate with a policy that allows everything, in the embedded engine."""
+    return await ground.gate("constant")
+
+
+async def embedded(ground: Ground) -> Contender:
+    """Start the gate with the shipped policy in the embedded engine."""
+    return await ground.gate("embedded", {"policy": {"directory": policies()}})
+
+
+async def opa(ground: Ground) -> Contender:
+    """Start the gate with the shipped policy in OPA, over a unix socket. Raises LookupError without a binary."""
+    binary, socket, shipped = tool("opa"), ground.folder / "opa.sock", policies()
+    child = await ground.child(
+        "opa",
+        [
+            binary, "run", "--server", "--disable-telemetry", "--log-level", "error", "--addr", f"unix://{socket}",
+            shipped / "rerank.rego", shipped / "lib", shipped / "data.json",
+        ],
+    )  # fmt: skip
+    await child.until(exists(socket), within_s=READY_S)
+    settings = {"policy": {"engine": "opa", "url": f"unix://{socket}"}}
+    return await ground.gate("opa", settings, beside={"opa": child.pid})
+
+
+async def floor_authz(ground: Ground) -> Contender:
+    """Start Envoy with an empty ext_authz alone."""
+    return await ground.gate(
+        "floor-authz", shown=("envoy", "ext_authz-0"), filters=_empty, valkey=False, bootstrap=_without(EXT_PROC)
+    )
+
+
+async def gate_authz(ground: Ground) -> Contender:
+    """Start Envoy with our ext_authz alone and the shared policy: everything it does but mask."""
+    return await ground.gate(
+        "gate-authz", policy=SHARED_POLICY, shown=("envoy", "ext_authz-0", "valkey"), bootstrap=_without(EXT_PROC)
+    )
+
+
+async def opa_envoy_plugin(ground: Ground) -> Contender:
+    """Start Envoy with opa-envoy-plugin as ext_authz and the shared policy. Raises LookupError without a binary."""
+    binary = tool("opa-envoy-plugin")
+
+    def filters(role: str, config: Path, slot: int) -> Sequence[str | Path]:
+        if role != "ext_authz":
+            return _empty(role, config, slot)
+        socket = envoyconfig.filter_socket(load(config).sockets.directory, role, slot)
+        # A message of Envoy's holds the whole body.
+        options = {"addr": f"unix://{socket}", "path": "rankgate/decision", "grpc-max-recv-msg-size": 16_777_216}
+        chosen = [part for name, value in options.items() for part in ("--set", f"{_PLUGIN}.{name}={value}")]
+        quiet = ("--disable-telemetry", "--log-level", "error", "--addr", f"unix://{socket}.http")
+        return binary, "run", "--server", *quiet, *chosen, config.parent / "policy"
+
+    return await ground.gate(
+        "opa-envoy-plugin", policy=SHARED_POLICY, shown=("envoy", "ext_authz-0"), filters=filters, valkey=False,
+        bootstrap=_without(EXT_PROC),
+    )  # fmt: skip
+
+
+_PLUGIN = "plugins.envoy_ext_authz_grpc"
+
+
+def tool(name: str) -> Path:
+    """Return the program `name` of .cache/bin or PATH. Raises LookupError where there is none."""
+    for place in (str(CACHE / name), shutil.which(name)):
+        if place and os.access(place, os.X_OK):
+            return Path(place)
+    raise LookupError(f"{name} is neither in .cache/bin nor on PATH")
+
+
+def _empty(role: str, config: Path, slot: int) -> Sequence[str | Path]:
     return sys.executable, "-P", "-m", "bench.floor", role, "--config", config, "--slot", str(slot)
 
 
-def without(*names: str) -> Callable[[str], str]:
+def _without(*names: str) -> Callable[[str], str]:
     """Return what takes these HTTP filters out of Envoy's YAML and leaves the rest as it is."""
 
     def strip(node: Any) -> Any:
@@ -54,120 +134,3 @@ def without(*names: str) -> Callable[[str], str]:
         return node
 
     return lambda text: yaml.safe_dump(strip(yaml.safe_load(text)), sort_keys=False)
-
-
-class Ground:
-    """What all contenders share: the reranker, the issuer, a folder. Ends with the scope it was made in."""
-
-    def __init__(self, folder: Path, scope: contextlib.AsyncExitStack) -> None:
-        self.folder = folder
-        self._scope = scope
-        self._issuer = DevIssuer(lifetime_s=3600)
-        self._upstream_port = 0
-
-    def token(self, subject: str) -> str:
-        """Return a token of the shipped policy's client `subject`."""
-        return self._issuer.mint(sub=subject, aud=AUDIENCE, tenant="acme", groups=["search"])
-
-    async def start(self) -> None:
-        """Start what is shared. Raises StartError."""
-        await self._issuer.start()
-        self._scope.push_async_callback(self._issuer.stop)
-        ready = self.folder / "upstream.port"
-        child = await self.child("upstream", [sys.executable, "-P", "-m", "bench.upstream", "--ready", ready])
-        await child.until(_exists(ready), within_s=READY_S)
-        self._upstream_port = int(ready.read_text())
-
-    async def child(self, name: str, command: Sequence[str | Path]) -> Child:
-        """Start a process that ends with the ground. Raises StartError."""
-        root = str(Path(__file__).parent.parent)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-        child = await Child.start(name, command, log=self.folder / f"{name}.log", environment=environment)
-        self._scope.push_async_callback(child.stop, grace_s=2.0)
-        return child
-
-    async def gate(
-        self,
-        name: str,
-        settings: Mapping[str, Any] | None = None,
-        *,
-        shown: Sequence[str] = ("envoy", "ext_authz-0", "ext_proc-0", "valkey"),
-        beside: Mapping[str, int] | None = None,
-        filters: FilterCommand = filter_command,
-        **options: Any,
-    ) -> Contender:
-        """Start a gate; `shown` are its processes that count, `beside` others that do. Raises StartError."""
-        folder = self.folder / name
-        folder.mkdir()
-        shipped = {"audit": {"redis_url": f"unix://{folder}/valkey.sock"}}
-        config = self.write_settings(folder, merged(shipped, settings or {}))
-        stack = Stack(config, folder / "run", filters=filters, **options)
-        await self._scope.enter_async_context(stack)
-        pids = {child.name: child.pid for child in stack.children if child.name in shown}
-        return Contender(name, stack.port, {**pids, **(beside or {})})
-
-    def write_settings(self, folder: Path, overrides: Mapping[str, Any]) -> Path:
-        """Write the settings of a gate that lives in `folder`: what ships, the constant policy, no stream."""
-        (folder / "masking.key").write_bytes(secrets.token_bytes(32))
-        (folder / "upstream.key").write_text(secrets.token_hex(16))
-        (folder / "policy").mkdir()
-        (folder / "policy" / "policy.rego").write_text(CONSTANT_POLICY)
-        settings = {
-            "listen": {"port": 0},
-            "upstream": {"url": f"http://127.0.0.1:{self._upstream_port}"},
-            "issuers": [
-                {
-                    "issuer": self._issuer.url,
-                    "audiences": [AUDIENCE],
-                    "insecure_http": True,
-                    "claims": {"tenant": "tenant"},
-                }
-            ],
-            "masking": {"key_file": folder / "masking.key"},
-            "policy": {"directory": folder / "policy"},
-            "credentials": {"broker": "file", "file": folder / "upstream.key"},
-            "audit": {"directory": folder / "audit"},
-            "sockets": {"directory": folder / "sockets"},
-            "envoy": {"access_log": str(folder / "access.log")},
-        }
-        path = folder / "gate.toml"
-        path.write_text(to_toml(merged(settings, overrides)), encoding="utf-8")
-        return path
-
-    # -- the contenders -------------------------------------------------------------------------------------------
-
-    async def plain(self) -> Contender:
-        """Start Envoy with the same listener and routes, without the two filters."""
-        return await self.gate(
-            "plain", shown=("envoy",), filters=empty_filters, valkey=False, bootstrap=without(EXT_AUTHZ, EXT_PROC)
-        )
-
-    async def floor(self) -> Contender:
-        """Start Envoy with both filters empty."""
-        return await self.gate("floor", filters=empty_filters, valkey=False)
-
-    async def constant(self) -> Contender:
-        """Start the whole gate with a policy that allows everything."""
-        return await self.gate("constant")
-
-    async def shipped(self) -> Contender:
-        """Start the whole gate with the shipped policy in the embedded engine."""
-        return await self.gate("embedded", {"policy": {"directory": policies()}})
-
-
-@contextlib.asynccontextmanager
-async def ground() -> AsyncIterator[Ground]:
-    """Hold what contenders share; every process has ended and the folder is gone when this returns."""
-    # Short: a unix socket's path may have about a hundred bytes.
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        async with contextlib.AsyncExitStack() as scope:
-            shared = Ground(Path(folder), scope)
-            await shared.start()
-            yield shared
-
-
-def _exists(path: Path) -> Callable[[], Any]:
-    async def there() -> bool:
-        return path.exists()
-
-    return there

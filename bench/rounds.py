@@ -7,15 +7,16 @@ import json
 import os
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench.contenders import Contender
+from bench.ground import Contender
 from bench.load import Job, Result
 from bench.meter import cpu_us, resident_mib
 
-__all__ = ["Round", "Summary", "measure", "summarise"]
+__all__ = ["Round", "Summary", "measure", "measure_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +28,68 @@ class Round:
     memory_mib: Mapping[str, float]
 
     @property
-    def calls(self) -> int:
-        """Return the answers that came, of any status."""
-        return sum(self.result.statuses.values())
+    def total_us(self) -> float:
+        """Return the CPU time per call of all processes together."""
+        return sum(self.cpu_us.values())
+
+    @property
+    def rate(self) -> float:
+        """Return the calls answered in a second."""
+        return len(self.result.times_us) / self.result.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The medians over the rounds of one contender; `spread` is (highest - lowest) / median of the CPU total."""
+    """The rounds of one contender as medians.
+
+    `to_floor` and `to_plain` are its CPU time per call over theirs in the same round; `own` is the part above the
+    floor's, as a share of it. `spread` is (highest - lowest) / median of the CPU time. `failed` counts the calls
+    that were not answered 200.
+    """
 
     rate: float
+    rate_to_floor: float
     p50_us: float
     p99_us: float
     cpu_us: Mapping[str, float]
     total_cpu_us: float
+    to_floor: float
+    to_plain: float
+    own: float
     spread: float
     memory_mib: Mapping[str, float]
-    statuses: Mapping[str, int]
+    total_mib: float
+    calls: int
+    failed: int
+
+
+async def measure_all(
+    contenders: Sequence[Contender], job: Job, *, rounds: int, latency: Job | None
+) -> dict[str, Summary]:
+    """Measure every contender `rounds` times in turn; `latency` is the open loop that times come from.
+
+    One contender's name begins with `floor`, one is `plain`. Their ports are filled in.
+    """
+    closed: dict[str, list[Round]] = {one.name: [] for one in contenders}
+    opened: dict[str, list[Round]] = {one.name: [] for one in contenders}
+    for _ in range(rounds):
+        for one in contenders:
+            closed[one.name].append(await measure(one, replace(job, port=one.port)))
+            if latency is not None:
+                opened[one.name].append(await measure(one, replace(latency, port=one.port)))
+    floor = next(found for name, found in closed.items() if name.startswith("floor"))
+    return {
+        one.name: _summary(closed[one.name], opened[one.name] or closed[one.name], floor, closed["plain"])
+        for one in contenders
+    }
 
 
 async def measure(contender: Contender, job: Job) -> Round:
-    """Do `job` at `contender` in a client process of its own."""
-    root = str(Path(__file__).parent.parent)
+    """Do `job` at `contender` in a client process of its own. Raises RuntimeError where no call was answered."""
     client = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "bench.load",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**26,
-        env={**os.environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
     )  # fmt: skip
     assert client.stdin is not None
     assert client.stdout is not None
@@ -69,7 +106,7 @@ async def measure(contender: Contender, job: Job) -> Round:
         else:
             result = Result(**json.loads(line))
     if await client.wait() or result is None or not result.times_us:
-        raise RuntimeError(f"the client of {contender.name} failed")
+        raise RuntimeError(f"{contender.name} answered nothing")
     calls = len(result.times_us)
     return Round(
         result,
@@ -78,22 +115,29 @@ async def measure(contender: Contender, job: Job) -> Round:
     )
 
 
-def summarise(closed: Sequence[Round], opened: Sequence[Round] = ()) -> Summary:
-    """Return the medians: rate and CPU from the closed loop, times from the open one where there is one."""
-    names = closed[0].cpu_us
-    totals = [sum(one.cpu_us.values()) for one in closed]
-    times = sorted(time for one in (opened or closed) for time in one.result.times_us)
-    statuses: dict[str, int] = {}
-    for one in (*closed, *opened):
-        for status, count in one.result.statuses.items():
-            statuses[status] = statuses.get(status, 0) + count
+def _summary(closed: Sequence[Round], timed: Sequence[Round], floor: Sequence[Round], plain: Sequence[Round]) -> Summary:
+    totals = [one.total_us for one in closed]
+    times = sorted(time for one in timed for time in one.result.times_us)
+    statuses: Counter[str] = Counter()
+    for one in (*closed, *(timed if timed is not closed else ())):
+        statuses.update(one.result.statuses)
+    to_floor = statistics.median(one.total_us / base.total_us for one, base in zip(closed, floor, strict=True))
+    memory = {name: max(one.memory_mib[name] for one in (*closed, *timed)) for name in closed[0].memory_mib}
     return Summary(
-        rate=statistics.median(len(one.result.times_us) / one.result.seconds for one in closed),
+        rate=statistics.median(one.rate for one in closed),
+        rate_to_floor=statistics.median(one.rate / base.rate for one, base in zip(closed, floor, strict=True)),
         p50_us=times[len(times) // 2],
         p99_us=times[min(len(times) - 1, len(times) * 99 // 100)],
-        cpu_us={name: statistics.median(one.cpu_us[name] for one in closed) for name in names},
+        cpu_us={name: statistics.median(one.cpu_us[name] for one in closed) for name in closed[0].cpu_us},
         total_cpu_us=statistics.median(totals),
+        to_floor=to_floor,
+        to_plain=statistics.median(
+            one.total_us / max(base.total_us, 1.0) for one, base in zip(closed, plain, strict=True)
+        ),
+        own=to_floor - 1.0,
         spread=(max(totals) - min(totals)) / statistics.median(totals),
-        memory_mib={name: max(one.memory_mib[name] for one in closed) for name in names},
-        statuses=statuses,
+        memory_mib=memory,
+        total_mib=sum(memory.values()),
+        calls=statuses.total(),
+        failed=statuses.total() - statuses["200"],
     )

@@ -24,7 +24,7 @@ import grpc
 import ext_authz.server
 import ext_proc.server
 from bench.bodies import bodies
-from bench.contenders import Ground, ground
+from bench.ground import Ground, ground
 from bench.http import body_start
 from bench.laps import Laps, Stage
 from bench.messages import check_request, handoff_of, process_requests
