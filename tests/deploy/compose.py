@@ -1,0 +1,92 @@
+"""docker-compose.yml as containers to start."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from deploy.containers import Container, World
+from deploy.dockerfile import ROOT, read
+
+__all__ = ["Service", "document", "services"]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service: its container, its health check, and the services that must be healthy before."""
+
+    container: Container
+    check: tuple[str, ...]
+    after: frozenset[str]
+
+
+def document() -> dict[str, Any]:
+    """Return the file with its variables at their defaults."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text).replace("$$", "$")
+    loaded = yaml.safe_load(text)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def services(world: World, secrets: Path) -> list[Service]:
+    """Return every service in an order in which they can start; `secrets` is the folder that prepare.sh fills."""
+    found = document()
+    waiting = {name: _service(name, service, found, world, secrets) for name, service in found["services"].items()}
+    ordered: list[Service] = []
+    while waiting:
+        ready = [name for name, service in waiting.items() if not service.after & set(waiting)]
+        assert ready, f"these wait for each other: {sorted(waiting)}"
+        ordered += [waiting.pop(name) for name in ready]
+    return ordered
+
+
+def _service(name: str, service: dict[str, Any], found: dict[str, Any], world: World, secrets: Path) -> Service:
+    user, group = map(int, service["user"].split(":"))
+    mounts = {
+        f"/run/secrets/{secret}": world.copy(secrets / secret, f"secrets/{secret}")
+        for secret in service.get("secrets", [])
+    }
+    for volume in service.get("volumes", []):
+        source, target, *_ = volume.split(":")
+        if source.startswith("."):
+            mounts[target] = world.copy(ROOT / source, f"files-{name}{target}")
+        else:
+            mounts[target] = _volume(source, found["volumes"][source], world)
+    for target, _, options in (entry.partition(":") for entry in service.get("tmpfs", [])):
+        mounts[target] = world.place(f"tmpfs-{name}{target.replace('/', '-')}", **_owner(options))
+    for mapping in service.get("ports", []):
+        world.port(int(mapping.rpartition(":")[2]))
+    own = "build" in service
+    image = read()
+    entrypoint = list(image.entrypoint) if own else service["entrypoint"]
+    container = Container(
+        name,
+        (*entrypoint, *service["command"]),
+        {**(image.environment if own else {}), **service.get("environment", {})},
+        mounts,
+        user,
+        group,
+    )
+    check = service["healthcheck"]["test"]
+    assert check[0] == "CMD"
+    return Service(container, tuple(check[1:]), frozenset(service.get("depends_on", {})))
+
+
+def _volume(name: str, volume: dict[str, Any], world: World) -> Path:
+    if options := volume.get("driver_opts"):
+        assert options["type"] == options["device"] == "tmpfs"
+        return world.place(f"volume-{name}", **_owner(options["o"]))
+    # Docker gives an empty volume the owner of the folder in the image that it is mounted over.
+    owners = {"audit": {"user": 64001, "group": 64000}, "trail": {"user": 999, "group": 999}}
+    return world.place(f"volume-{name}", mode=0o750, **owners[name])
+
+
+def _owner(options: str) -> dict[str, int]:
+    found = dict(option.split("=") for option in options.split(",") if "=" in option)
+    return {
+        "mode": int(found.get("mode", "1777"), 8), "user": int(found.get("uid", 0)), "group": int(found.get("gid", 0)),
+    }  # fmt: skip
