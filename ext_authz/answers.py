@@ -10,6 +10,7 @@ from rankgate.decision import RECEIPT, Allow, Deny
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff
 from rankgate.masking import keyed_digest
+from rankgate.rewrite import edits_of
 
 __all__ = ["allow", "denied_by_policy", "deny", "nothing_left"]
 
@@ -47,11 +48,7 @@ def allow(case: Case, gate: Gate) -> Allow:
         drop_mode=reading.dialect.drop_mode(route.drop_mode, request.top_n, request.document_count),
         kept=None if len(case.kept) == request.document_count else case.kept,
         top_n=request.top_n,
-        spans=tuple(
-            (ordinal, finding.start, finding.end, finding.types)
-            for ordinal, found in sorted(reading.findings.items())
-            for finding in found
-        ),
+        edits=edits_of(request, reading.findings, gate.masker(principal.tenant, masks.request)),
         lease_fingerprint=case.lease.fingerprint if case.lease else "",
     )
     # Envoy removes after it sets: what is set must not be listed for removal. A caller's header of that name is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from urllib.parse import parse_qsl
 
@@ -19,6 +20,8 @@ UNTOUCHED = frozenset({"host", "content-length", "transfer-encoding", "content-t
 UNREAD = frozenset({"x-request-id", "content-length", "content-type", "traceparent"})
 # RFC 9110 section 7.6.1: names listed in Connection are for the next hop only. Ours must not be nameable there.
 CONNECTION = frozenset({b"", b"close", b"keep-alive"})
+# Obs-text and control characters are read differently by every reader (RFC 9110 section 5.5).
+UNFIT = re.compile(rb"[^\x20-\x7e\t]")
 
 
 def admit(http: HttpRequest, route: RouteSettings, limits: LimitSettings, detector: Detector, tenant: str) -> None:
@@ -31,8 +34,7 @@ def admit(http: HttpRequest, route: RouteSettings, limits: LimitSettings, detect
             raise GateError(Reason.HEADER_REFUSED, "connection")
         if name in {"trailer", "upgrade", "expect"} and not (name == "expect" and value.lower() == b"100-continue"):
             raise GateError(Reason.HEADER_REFUSED, name)
-        # Obs-text and control characters are read differently by every reader (RFC 9110 section 5.5).
-        if any((byte < 0x20 and byte != 0x09) or byte >= 0x7F for byte in value):
+        if UNFIT.search(value):
             raise GateError(Reason.HEADER_REFUSED, "value")
     if http.values("x-envoy-auth-partial-body") not in ([], [b"false"]):
         raise GateError(Reason.BODY_TOO_LARGE, "partial")
@@ -52,10 +54,11 @@ def unlisted_headers(http: HttpRequest, route: RouteSettings, detector: Detector
     for name, value in http.headers:
         if name.startswith(":") or name in UNTOUCHED:
             continue
-        unfit = (name == "traceparent" and not traceparent([value])) or (
-            name not in UNREAD and bool(detector.detect(value.decode("latin-1"), cache=tenant))
-        )
-        if name not in listed or unfit:
+        if (
+            name not in listed
+            or (name == "traceparent" and not traceparent([value]))
+            or (name not in UNREAD and detector.detect(value.decode("latin-1"), cache=tenant))
+        ):
             yield name
 
 

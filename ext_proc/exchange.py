@@ -47,6 +47,7 @@ from rankgate.rewrite import (
     mask_answer,
     mask_error,
     mask_request,
+    splice_request,
 )
 from rankgate.settings import RouteSettings
 
@@ -181,15 +182,7 @@ class Exchange:
             keyed_digest(digest_key, event.body), handoff.body_digest
         ):
             raise GateError(Reason.HANDOFF_MISMATCH, "digest")
-        json = jsontext.parse(event.body)
-        dialect = dialects.by_name(handoff.dialect)
-        request = dialect.read(json)
-        in_time = tools.deadline()
-        findings = findings_of(handoff, request, dialect)
-        if findings is None:
-            findings = detect_request(request, tools.detector, handoff.tenant, in_time)
-        outgoing, incoming = self._masker(handoff.request_plan), self._masker(handoff.response_plan)
-        sent = mask_request(json, request, dialect, handoff.kept, findings, outgoing, incoming, in_time)
+        sent = self._sent_for(event.body, handoff)
         if len(sent.body) > tools.max_masked_bytes:
             raise GateError(Reason.BODY_TOO_LARGE, "masked")
         self._sent = sent
@@ -198,6 +191,18 @@ class Exchange:
         self.summary.masked_request = sent.masked
         self._state = State.SENT
         return _replaced(event.body, sent.body, head.headers if head else ())
+
+    def _sent_for(self, body: bytes, handoff: Handoff) -> Sent:
+        dialect, in_time = dialects.by_name(handoff.dialect), self._tools.deadline()
+        outgoing, incoming = self._masker(handoff.request_plan), self._masker(handoff.response_plan)
+        if (sent := splice_request(body, handoff, dialect, outgoing, incoming, in_time)) is not None:
+            return sent
+        json = jsontext.parse(body)
+        request = dialect.read(json)
+        findings = findings_of(handoff, request, dialect)
+        if findings is None:
+            findings = detect_request(request, self._tools.detector, handoff.tenant, in_time)
+        return mask_request(json, request, dialect, handoff.kept, findings, outgoing, incoming, in_time)
 
     def _request_trailers(self, _event: RequestTrailers) -> Action:
         raise GateError(Reason.TRAILERS_REFUSED)

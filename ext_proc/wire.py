@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-from google.protobuf.json_format import MessageToDict
 
 from ext_proc.conversation import (
     Abort,
@@ -124,12 +121,12 @@ def _headers(headers: common.HeaderMap) -> tuple[tuple[str, bytes], ...]:
     return tuple((h.key.lower(), h.raw_value or h.value.encode()) for h in headers.headers)
 
 
-def _handoff(message: pb.ProcessingRequest) -> dict[str, Any] | None:
+def _handoff(message: pb.ProcessingRequest) -> dict[str, str] | None:
     authz = message.metadata_context.filter_metadata
     if _AUTHZ not in authz or KEY not in authz[_AUTHZ].fields:
         return None
-    value = authz[_AUTHZ].fields[KEY]
-    return MessageToDict(value.struct_value) if value.HasField("struct_value") else None
+    fields = authz[_AUTHZ].fields[KEY].struct_value.fields
+    return {name: value.string_value for name, value in fields.items()}
 
 
 def _is_local_reply(message: pb.ProcessingRequest) -> bool:

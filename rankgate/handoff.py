@@ -1,26 +1,34 @@
 """The one seam between the filters: what ext_authz tells ext_proc about an allowed call.
 
-It travels as Envoy dynamic metadata of the ext_authz filter under the key `rankgate`. Never a token, a credential
-or a text. Growth rule: add a field with a default, ignore unknown ones, never change a meaning.
+It travels as Envoy dynamic metadata of the ext_authz filter under the key `rankgate`: the decision id for the access
+log, and everything else as one JSON text, because Envoy repeats the metadata with every message of a stream and a
+Struct of many members costs both sides more than the rest of the call. Never a token, a credential or a text.
+Growth rule: add a field with a default, ignore unknown ones, never change a meaning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rankgate.errors import GateError, Reason
 
-__all__ = ["KEY", "VERSION", "Handoff", "Span", "from_metadata", "to_metadata"]
+__all__ = ["KEY", "VERSION", "Edit", "Handoff", "Span", "from_metadata", "to_metadata"]
 
 KEY = "rankgate"
 VERSION = 1
-# Envoy repeats the metadata with every message of a stream; beyond this the spans cost more than detecting again.
-MAX_SPANS_BYTES = 65_536
+# Beyond this the edits cost more on their way than detecting again.
+MAX_EDITS_BYTES = 65_536
 
-Span = tuple[int, int, int, tuple[str, ...]]
-"""(text ordinal in document order, start, end, every entity type found there), over the decoded string."""
+Span = tuple[int, int, tuple[str, ...]]
+"""(start, end, every entity type found there), over the decoded string."""
+Edit = tuple[int, int, int, tuple[Span, ...]]
+"""(text ordinal in document order, start and end byte of its literal in the body, what was found in it).
+
+Every text that masking may change has one, also one without spans: it holds a look-alike of a pseudonym.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class Handoff:
     """What ext_proc needs to carry out a decision.
 
     `body_digest` is the keyed digest of the authorised bytes. `kept` holds original positions; None keeps all.
-    `spans` is None where ext_proc has to detect again.
+    `edits` is None where ext_proc has to detect again.
     """
 
     decision_id: str
@@ -47,82 +55,74 @@ class Handoff:
     drop_mode: Literal["omit", "floor"]
     kept: tuple[int, ...] | None = None
     top_n: int | None = None
-    spans: tuple[Span, ...] | None = None
+    edits: tuple[Edit, ...] | None = None
     lease_fingerprint: str = ""
     version: int = VERSION
 
 
 _TEXTS = (
-    "decision_id", "issuer", "subject", "tenant", "route", "dialect", "body_digest", "request_plan",
-    "response_plan", "drop_mode",
+    "decision_id", "issuer", "subject", "tenant", "route", "dialect", "body_digest", "request_plan", "response_plan",
+    "lease_fingerprint",
 )  # fmt: skip
-_MODES: dict[str, Literal["omit", "floor"]] = {"omit": "omit", "floor": "floor"}
-_NUMBERS = ("dialect_revision", "body_length", "text_count", "document_count")
+_NUMBERS = ("dialect_revision", "body_length", "text_count", "document_count", "version")
+_MODES: dict[object, Literal["omit", "floor"]] = {"omit": "omit", "floor": "floor"}
 
 
-def to_metadata(handoff: Handoff) -> dict[str, Any]:
-    """Return the handoff as plain values that a protobuf Struct holds without loss."""
-    values: dict[str, Any] = {name: getattr(handoff, name) for name in (*_TEXTS, *_NUMBERS)}
-    values |= {"version": handoff.version, "lease_fingerprint": handoff.lease_fingerprint}
-    if handoff.kept is not None:
-        values["kept"] = ",".join(map(str, handoff.kept))
-    if handoff.top_n is not None:
-        values["top_n"] = str(handoff.top_n)
-    if handoff.spans is not None:
-        packed = _pack(handoff.spans)
-        if len(packed) <= MAX_SPANS_BYTES:
-            values["spans"] = packed
-    return values
+def to_metadata(handoff: Handoff) -> dict[str, str]:
+    """Return the handoff as members of a protobuf Struct."""
+    values: dict[str, Any] = {
+        name: getattr(handoff, name) for name in (*_TEXTS, *_NUMBERS, "drop_mode", "kept", "top_n")
+    }
+    text = json.dumps(values, separators=(",", ":"))
+    if handoff.edits is not None:
+        edits = json.dumps(handoff.edits, separators=(",", ":"))
+        if len(edits) <= MAX_EDITS_BYTES:
+            text = f'{text[:-1]},"edits":{edits}}}'
+    return {"decision_id": handoff.decision_id, "handoff": text}
 
 
 def from_metadata(values: object) -> Handoff:
     """Read a handoff back. Raises GateError: HANDOFF_MISSING for none, HANDOFF_MISMATCH for a broken one."""
-    if not isinstance(values, Mapping):
+    if not isinstance(values, Mapping) or "handoff" not in values:
         raise GateError(Reason.HANDOFF_MISSING)
     try:
-        fields: dict[str, Any] = {name: _text(values[name]) for name in _TEXTS}
-        fields["drop_mode"] = _MODES[_text(values["drop_mode"])]
-        fields |= {name: _number(values[name]) for name in _NUMBERS}
-        fields["version"] = _number(values["version"])
-        fields["lease_fingerprint"] = _text(values.get("lease_fingerprint", ""))
-        if "kept" in values:
-            fields["kept"] = tuple(int(part) for part in _text(values["kept"]).split(",") if part)
-        if "top_n" in values:
-            fields["top_n"] = int(_text(values["top_n"]))
-        # Another version may count texts differently: its spans are not trusted, and detecting again is always safe.
-        if "spans" in values and fields["version"] == VERSION:
-            fields["spans"] = _unpack(_text(values["spans"]))
+        read = json.loads(_typed(values["handoff"], str))
+        fields: dict[str, Any] = {name: _typed(read[name], str) for name in _TEXTS}
+        fields |= {name: _natural(read[name]) for name in _NUMBERS}
+        fields["drop_mode"] = _MODES[read["drop_mode"]]
+        if (kept := read.get("kept")) is not None:
+            fields["kept"] = tuple(_natural(position) for position in _typed(kept, list))
+        if (top_n := read.get("top_n")) is not None:
+            fields["top_n"] = _natural(top_n)
+        # Another version may count texts differently: its edits are not trusted, and detecting again is always safe.
+        if fields["version"] == VERSION and (edits := read.get("edits")) is not None:
+            fields["edits"] = tuple(_edit(*edit, length=fields["body_length"]) for edit in _typed(edits, list))
         return Handoff(**fields)
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise GateError(Reason.HANDOFF_MISMATCH, "handoff") from None
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
+def _edit(ordinal: object, begin: object, end: object, spans: object, *, length: int) -> Edit:
+    edit = (_natural(ordinal), _natural(begin), _natural(end), tuple(_span(*span) for span in _typed(spans, list)))
+    if not edit[1] < edit[2] <= length:
+        raise ValueError
+    return edit
+
+
+def _span(start: object, end: object, types: object) -> Span:
+    span = (_natural(start), _natural(end), tuple(_typed(kind, str) for kind in _typed(types, list)))
+    if not span[0] < span[1] or not span[2]:
+        raise ValueError
+    return span
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
         raise TypeError
     return value
 
 
-def _number(value: object) -> int:
-    # Struct numbers arrive as floats.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+def _natural(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise TypeError
-    return int(value)
-
-
-def _pack(spans: Iterable[Span]) -> str:
-    types: dict[str, int] = {}
-    parts = [f"{o}:{s}:{e}:{types.setdefault('+'.join(kinds), len(types))}" for o, s, e, kinds in spans]
-    return ",".join(types) + "|" + ";".join(parts)
-
-
-def _unpack(packed: str) -> tuple[Span, ...]:
-    head, _, tail = packed.partition("|")
-    types = [tuple(kinds.split("+")) for kinds in head.split(",")]
-    spans: list[Span] = []
-    for part in tail.split(";") if tail else ():
-        ordinal, start, end, kind = map(int, part.split(":"))
-        if kind < 0 or not 0 <= start < end or ordinal < 0:
-            raise ValueError
-        spans.append((ordinal, start, end, types[kind]))
-    return tuple(spans)
+    return value

@@ -24,6 +24,7 @@ __all__ = [
     "Pointer",
     "Span",
     "StringLiteral",
+    "decode",
     "elements",
     "encode",
     "locate",
@@ -283,6 +284,15 @@ def splice(body: bytes, edits: Iterable[Edit]) -> bytes:
         done = end
     parts.append(body[done:])
     return b"".join(parts)
+
+
+def decode(literal: bytes) -> str:
+    """Return what a JSON string literal says; raises ValueError where it is none."""
+    if len(literal) < 2 or literal[:1] != b'"' or literal[-1:] != b'"':
+        raise ValueError("not a string literal")
+    if b"\\" not in literal:
+        return literal[1:-1].decode("utf-8")
+    return str(_DECODER.decode(literal.decode("utf-8")))
 
 
 def encode(text: str) -> bytes:

@@ -225,6 +225,10 @@ class Masker:
         self._copy(out, text[done:])
         return "".join(out)
 
+    def escapes(self, text: str) -> bool:
+        """Tell whether `mask` would change `text` even without a finding: for a look-alike of a pseudonym."""
+        return self._escape(text) != text
+
     def _copy(self, out: list[str], piece: str) -> None:
         if piece:
             out.append(self._escape(piece))

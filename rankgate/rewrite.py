@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rankgate import jsontext
 from rankgate.credentials import contains
 from rankgate.detect import Detector, Finding
 from rankgate.dialects import Dialect
 from rankgate.errors import GateError, Reason
-from rankgate.handoff import VERSION, Handoff
+from rankgate.handoff import VERSION, Handoff, Span
+from rankgate.handoff import Edit as HandedEdit
 from rankgate.jsontext import Edit, JsonText
 from rankgate.masking import Masker
 from rankgate.request import RerankRequest, Role
@@ -23,27 +24,44 @@ __all__ = [
     "Inspector",
     "Sent",
     "detect_request",
+    "edits_of",
     "findings_of",
+    "is_plain_number",
     "mask_answer",
     "mask_error",
     "mask_request",
+    "splice_request",
     "unmaskable",
 ]
 
 # An error longer than this is not worth reading; it is replaced.
 MAX_ERROR_BYTES = 65_536
+MIN_NUMBER = 8
+# Members of rerank APIs, known to hold nothing sensitive; every call has them.
+PLAIN_KEYS = frozenset({
+    "api_version", "billed_units", "data", "document", "documents", "id", "index", "input", "instruction",
+    "is_experimental", "logit", "max_tokens_per_doc", "meta", "model", "object", "passages", "priority",
+    "prompt_tokens", "query", "rankings", "raw_scores", "relevance_score", "results", "return_documents",
+    "return_text", "score", "search_units", "text", "texts", "tokens", "top_k", "top_n", "total_tokens",
+    "truncate", "truncation", "usage", "version", "warnings",
+})  # fmt: skip
+
 
 Findings = Mapping[int, Sequence[Finding]]
 
 
+Renderings = Sequence[Mapping[str, str]]
+"""For each document that was sent, by its place: its texts as sent -> how they are shown to the caller."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the reranker received: `renderings[i]` says how a text of its document i is shown to the caller."""
+    """What the reranker received. `renderings` is called only where an answer echoes documents."""
 
     body: bytes
     kept: tuple[int, ...]
-    renderings: tuple[Mapping[str, str], ...]
-    masked: Mapping[str, int] = field(default_factory=dict)
+    masked: Mapping[str, int]
+    renderings: Callable[[], Renderings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +105,30 @@ def unmaskable(json: JsonText, detector: Detector, types: Container[str]) -> str
 
     Neither can be masked without changing what the body means, so the caller refuses.
     """
-    if any(_named(finding, types) for key in set(json.keys) for finding in detector.detect_key(key)):
-        return "key"
+    for key in set(json.keys) - PLAIN_KEYS:
+        if any(_named(finding, types) for finding in detector.detect_key(key)):
+            return "key"
     for number in json.numbers:
+        if is_plain_number(number.text):
+            continue
         name = next((part for part in reversed(number.pointer) if isinstance(part, str)), "")
         if any(_named(finding, types) for finding in detector.detect_number(number.text, name)):
             return "number"
     return ""
+
+
+def edits_of(request: RerankRequest, findings: Findings, outgoing: Masker) -> tuple[HandedEdit, ...]:
+    """Return what is handed over of `findings`: every text that `outgoing` may change, and where its literal is."""
+    return tuple(
+        (text.ordinal, text.start, text.end, tuple((one.start, one.end, one.types) for one in found))
+        for text in request.texts
+        if (found := findings.get(text.ordinal, ())) or outgoing.escapes(text.value)
+    )
+
+
+def is_plain_number(text: str) -> bool:
+    """Tell whether a number can be nothing that detection knows: too few digits, or below one, as scores are."""
+    return len(text) < MIN_NUMBER or (text.startswith(("0.", "-0.")) and "e" not in text.lower())
 
 
 def findings_of(handoff: Handoff, request: RerankRequest, dialect: Dialect) -> dict[int, tuple[Finding, ...]] | None:
@@ -103,22 +138,56 @@ def findings_of(handoff: Handoff, request: RerankRequest, dialect: Dialect) -> d
     safe way to do that again.
     """
     same = (
-        handoff.version == VERSION
-        and handoff.dialect_revision == dialect.revision
+        _same_rules(handoff, dialect)
         and handoff.text_count == len(request.texts)
         and handoff.document_count == request.document_count
     )
     if not same and handoff.kept is not None:
         raise GateError(Reason.HANDOFF_MISMATCH, "another reading")
-    if not same or handoff.spans is None:
+    if not same or handoff.edits is None:
         return None
     texts = {text.ordinal: text for text in request.texts}
-    findings: dict[int, list[Finding]] = {}
-    for ordinal, start, end, (kind, *also) in handoff.spans:
-        if ordinal not in texts or end > len(texts[ordinal].value):
+    findings: dict[int, tuple[Finding, ...]] = {}
+    for ordinal, _, _, spans in handoff.edits:
+        if ordinal not in texts or any(end > len(texts[ordinal].value) for _, end, _ in spans):
             return None
-        findings.setdefault(ordinal, []).append(Finding(kind, start, end, 1.0, tuple(also)))
-    return {ordinal: tuple(found) for ordinal, found in findings.items()}
+        findings[ordinal] = _findings(spans)
+    return findings
+
+
+def splice_request(
+    body: bytes, handoff: Handoff, dialect: Dialect, outgoing: Masker, incoming: Masker, check: Callable[[], None]
+) -> Sent | None:
+    """Return what the reranker receives, made by the edits handed over, without reading the body as a whole.
+
+    Exact only for the very bytes that were authorised, read by the same rules, with every document kept; None where
+    that is not so.
+    """
+    if handoff.edits is None or handoff.kept is not None or not _same_rules(handoff, dialect):
+        return None
+    edits: list[Edit] = []
+    masked: Counter[str] = Counter()
+    for _, start, end, spans in handoff.edits:
+        try:
+            text = jsontext.decode(body[start:end])
+        except ValueError:
+            return None
+        found = _findings(spans)
+        value = outgoing.mask(text, found, check=check)
+        if value != text:
+            edits.append((start, end, jsontext.encode(value)))
+            masked.update(_counted(found, outgoing))
+
+    def renderings() -> Renderings:
+        json = jsontext.parse(body)
+        request = dialect.read(json)
+        findings = findings_of(handoff, request, dialect)
+        if findings is None:
+            raise GateError(Reason.HANDOFF_MISMATCH, "another reading")
+        return mask_request(json, request, dialect, None, findings, outgoing, incoming, check).renderings()
+
+    sent = jsontext.splice(body, edits) if edits else body
+    return Sent(sent, tuple(range(handoff.document_count)), dict(masked), renderings)
 
 
 def mask_request(
@@ -152,7 +221,7 @@ def mask_request(
             rendering = value if incoming.plan == outgoing.plan else incoming.mask(text.value, found, check=check)
             renderings[place[text.position]][value] = rendering
     body = jsontext.splice(json.body, edits) if edits else json.body
-    return Sent(body, kept, tuple(renderings), dict(masked))
+    return Sent(body, kept, dict(masked), lambda: renderings)
 
 
 def mask_answer(
@@ -171,7 +240,8 @@ def mask_answer(
     results = dialect.results(json)
     if any(not 0 <= result.index < len(sent.kept) for result in results):
         raise GateError(Reason.UPSTREAM_INVALID, "index")
-    echoed = {ordinal: sent.renderings[result.index] for result in results for ordinal in result.echo}
+    renderings = sent.renderings() if any(result.echo for result in results) else ()
+    echoed = {ordinal: renderings[result.index] for result in results for ordinal in result.echo}
     edits, masked = _mask_leaves(json, echoed, inspector, incoming)
     if len(sent.kept) < handoff.document_count:
         edits += dialect.restore(json, results, sent.kept, handoff.document_count, handoff.drop_mode, handoff.top_n)
@@ -221,6 +291,14 @@ def _mask_leaves(
         if rendering != string.value:
             edits.append((string.start, string.end, jsontext.encode(rendering)))
     return edits, dict(masked)
+
+
+def _same_rules(handoff: Handoff, dialect: Dialect) -> bool:
+    return handoff.version == VERSION and handoff.dialect_revision == dialect.revision
+
+
+def _findings(spans: Sequence[Span]) -> tuple[Finding, ...]:
+    return tuple(Finding(types[0], start, end, 1.0, tuple(types[1:])) for start, end, types in spans)
 
 
 def _named(finding: Finding, types: Container[str]) -> bool:

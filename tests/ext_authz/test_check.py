@@ -39,7 +39,7 @@ async def test_an_allowed_call_gets_a_handoff_a_lease_and_a_record():
     assert isinstance(decision, Allow)
     assert decision.lease.value.reveal() == f"Bearer {CREDENTIAL}"
     assert decision.handoff.body_digest == keyed_digest(KEYS.digest("acme"), BODY)
-    assert {span[3] for span in decision.handoff.spans} == {("EMAIL_ADDRESS",)}
+    assert {types for edit in decision.handoff.edits for _, _, types in edit[3]} == {("EMAIL_ADDRESS",)}
     assert (event.allowed, event.reason, event.decision_id) == (True, Reason.ALLOWED, "dec-1")
     assert (event.caller.subject, event.caller.tenant, event.policy_revision) == ("search-svc", "acme", "policy-1")
     assert event.findings == {"EMAIL_ADDRESS": 2}

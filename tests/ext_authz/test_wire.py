@@ -10,7 +10,7 @@ from rankgate.errors import Reason
 from rankgate.handoff import Handoff, from_metadata
 from rankgate.pb import ext_authz_pb2 as pb
 
-HANDOFF = Handoff("dec-1", "https://i", "search-svc", "acme", "r", "tei", 1, "00", 2, 3, 4, "", "", "omit")
+HANDOFF = Handoff("dec-1", "https://i", "search-svc", "acme", "r", "tei", 1, "00", 20, 3, 4, "", "", "omit")
 
 
 def check_request(**http):

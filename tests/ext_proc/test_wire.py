@@ -100,9 +100,10 @@ def test_only_both_bodies_buffered_counts_as_buffered(modes, buffered):
 
 
 def test_the_handoff_is_read_from_the_authz_namespace_alone():
-    assert event_of(message("request_headers", metadata={"rankgate": {"version": 1}})).handoff == {"version": 1.0}
-    assert event_of(message("request_headers", metadata={"other": {"version": 1}})).handoff is None
-    assert event_of(message("request_headers", metadata={"rankgate": "text"})).handoff is None
+    read = event_of(message("request_headers", metadata={"rankgate": {"handoff": "{}", "n": 1}})).handoff
+    assert read == {"handoff": "{}", "n": ""}
+    assert event_of(message("request_headers", metadata={"other": {"handoff": "{}"}})).handoff is None
+    assert event_of(message("request_headers", metadata={"rankgate": "text"})).handoff == {}
     assert event_of(message("request_headers")).handoff is None
 
 

@@ -6,8 +6,8 @@ from rankgate import dialects, jsontext
 from rankgate.credentials import fingerprint
 from rankgate.detect import Detector
 from rankgate.handoff import Handoff
-from rankgate.masking import Keys, Plan, keyed_digest
-from rankgate.rewrite import detect_request
+from rankgate.masking import Keys, Masker, Plan, keyed_digest
+from rankgate.rewrite import detect_request, edits_of
 from rankgate.settings import STRUCTURED_TYPES, ProfileSettings
 
 KEYS = Keys(b"0123456789abcdef0123456789abcdef", "1")
@@ -47,7 +47,7 @@ def hand_over(
         "drop_mode": spoken.drop_mode("auto", request.top_n, request.document_count),
         "kept": kept,
         "top_n": request.top_n,
-        "spans": tuple((o, f.start, f.end, f.types) for o, found in findings.items() for f in found) if spans else None,
+        "edits": edits_of(request, findings, Masker(KEYS, "acme", request_plan)) if spans else None,
         "lease_fingerprint": fingerprint(KEYS.lease(), CREDENTIAL),
     }
     return Handoff(**{**fields, **changes})

@@ -1,5 +1,7 @@
 """The handoff survives a protobuf Struct, and nothing else is taken for one."""
 
+import json
+
 import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
@@ -10,11 +12,12 @@ from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff, from_metadata, to_metadata
 
 TYPES = st.lists(st.sampled_from(["EMAIL_ADDRESS", "US_SSN", "CREDIT_CARD"]), min_size=1, unique=True).map(tuple)
-SPANS = st.lists(
-    st.tuples(st.integers(0, 5000), st.integers(0, 9000), st.integers(1, 500), TYPES).map(
-        lambda t: (t[0], t[1], t[1] + t[2], t[3])
+SPANS = st.tuples(st.integers(0, 9000), st.integers(1, 500), TYPES).map(lambda t: (t[0], t[0] + t[1], t[2]))
+EDITS = st.lists(
+    st.tuples(st.integers(0, 5000), st.integers(0, 900), st.integers(1, 90), st.lists(SPANS, max_size=4)).map(
+        lambda t: (t[0], t[1], t[1] + t[2], tuple(t[3]))
     ),
-    max_size=40,
+    max_size=20,
 ).map(tuple)
 HANDOFFS = st.builds(
     Handoff,
@@ -26,7 +29,7 @@ HANDOFFS = st.builds(
     dialect=st.just("cohere.v2"),
     dialect_revision=st.integers(1, 9),
     body_digest=st.just("ab" * 32),
-    body_length=st.integers(0, 2**31),
+    body_length=st.integers(1000, 2**31),
     text_count=st.integers(0, 100_000),
     document_count=st.integers(0, 10_000),
     request_plan=st.just("EMAIL_ADDRESS=pseudonym"),
@@ -34,7 +37,7 @@ HANDOFFS = st.builds(
     drop_mode=st.sampled_from(["omit", "floor"]),
     kept=st.none() | st.lists(st.integers(0, 999), unique=True).map(lambda x: tuple(sorted(x))),
     top_n=st.none() | st.integers(1, 10_000),
-    spans=st.none() | SPANS,
+    edits=st.none() | EDITS,
     lease_fingerprint=st.just("40:" + "cd" * 32),
 )
 
@@ -53,16 +56,35 @@ def test_a_handoff_comes_out_of_the_metadata_as_it_went_in(handoff):
 
 @given(HANDOFFS)
 def test_unknown_members_are_ignored(handoff):
-    values = through_envoy({**to_metadata(handoff), "added_later": {"x": 1}})
+    values = through_envoy(to_metadata(handoff))
+    values["handoff"] = json.dumps({**json.loads(values["handoff"]), "added_later": {"x": 1}})
     assert from_metadata(values) == handoff
 
 
+SPAN = (1, 2, ("US_SSN",))
+
+
 def example(**changes):
-    values = to_metadata(
-        Handoff("dec-1", "i", "s", "t", "r", "tei", 1, "00", 2, 3, 4, "", "", "omit", spans=((0, 1, 2, ("US_SSN",)),))
+    handoff = Handoff(
+        "dec-1",
+        "i",
+        "s",
+        "t",
+        "r",
+        "tei",
+        1,
+        "00",
+        20,
+        3,
+        4,
+        "",
+        "",
+        "omit",
+        edits=((0, 3, 9, ((1, 2, ("US_SSN",)),)),),
     )
+    values = json.loads(to_metadata(handoff)["handoff"])
     values.update(changes)
-    return {name: value for name, value in values.items() if value is not ...}
+    return {"handoff": json.dumps({name: value for name, value in values.items() if value is not ...})}
 
 
 @pytest.mark.parametrize("value", [None, "text", 3, [1]])
@@ -76,16 +98,23 @@ def test_no_handoff_is_missing(value):
     "changes",
     [
         {"decision_id": ...},
-        {"tenant": 3.0},
+        {"tenant": 3},
         {"body_length": "2"},
         {"body_length": 2.5},
+        {"body_length": -1},
+        {"body_length": float("inf")},
         {"text_count": True},
         {"drop_mode": "anything"},
-        {"kept": "0,x"},
-        {"spans": "US_SSN|0:5:5:0"},
-        {"spans": "US_SSN|0:1:2:7"},
-        {"spans": "US_SSN|0:1:2:-1"},
-        {"spans": "US_SSN|0:1:2"},
+        {"drop_mode": ["omit"]},
+        {"kept": "0"},
+        {"kept": ["x"]},
+        {"edits": [[0, 3, 9]]},
+        {"edits": [[0, 9, 3, []]]},
+        {"edits": [[0, 3, 21, []]]},
+        {"edits": [[0, 3, 9, [[5, 5, ["US_SSN"]]]]]},
+        {"edits": [[0, 3, 9, [[1, 2, []]]]]},
+        {"edits": [[0, 3, 9, [[1, 2, "US_SSN"]]]]},
+        {"edits": {"0": 1}},
         {"version": ...},
     ],
     ids=str,
@@ -96,11 +125,18 @@ def test_a_broken_handoff_is_a_mismatch(changes):
     assert caught.value.reason is Reason.HANDOFF_MISMATCH
 
 
-def test_spans_of_another_version_are_not_trusted():
-    assert from_metadata(example(version=2.0)).spans is None
+def test_edits_of_another_version_are_not_trusted():
+    assert from_metadata(example(version=2)).edits is None
 
 
-def test_spans_beyond_the_limit_are_left_out_so_that_ext_proc_detects_again():
-    spans = tuple((n, 0, 5, ("US_SSN",)) for n in range(20_000))
-    handoff = Handoff("dec-1", "i", "s", "t", "r", "tei", 1, "00", 2, 20_000, 4, "", "", "omit", spans=spans)
-    assert from_metadata(through_envoy(to_metadata(handoff))).spans is None
+def test_edits_beyond_the_limit_are_left_out_so_that_ext_proc_detects_again():
+    edits = tuple((n, 0, 5, ((0, 5, ("US_SSN",)),)) for n in range(20_000))
+    handoff = Handoff("dec-1", "i", "s", "t", "r", "tei", 1, "00", 20, 20_000, 4, "", "", "omit", edits=edits)
+    assert from_metadata(through_envoy(to_metadata(handoff))).edits is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
+def test_what_is_no_handoff_at_all_is_a_mismatch(text):
+    with pytest.raises(GateError) as caught:
+        from_metadata({"handoff": text})
+    assert caught.value.reason is Reason.HANDOFF_MISMATCH

@@ -13,12 +13,15 @@ from rankgate.errors import GateError, Reason
 from rankgate.handoff import from_metadata, to_metadata
 from rankgate.masking import Masker, Plan
 from rankgate.rewrite import (
+    PLAIN_KEYS,
     Inspector,
     detect_request,
     findings_of,
+    is_plain_number,
     mask_answer,
     mask_error,
     mask_request,
+    splice_request,
     unmaskable,
 )
 from rankgate.settings import ProfileSettings
@@ -159,11 +162,11 @@ def test_a_type_nobody_masks_is_no_reason_to_refuse():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"spans": None},
+        {"edits": None},
         {"dialect_revision": 99},
         {"text_count": 99},
-        {"spans": ((0, 0, 999, ("US_SSN",)),)},
-        {"spans": ((99, 0, 1, ("US_SSN",)),)},
+        {"edits": ((0, 10, 20, ((0, 999, ("US_SSN",)),)),)},
+        {"edits": ((99, 10, 20, ((0, 1, ("US_SSN",)),)),)},
     ],
 )
 def test_findings_that_do_not_fit_this_reading_are_not_used(changes):
@@ -274,7 +277,7 @@ def test_a_query_that_belongs_to_a_dropped_document_leaves_with_it():
         assert asked.removeprefix("who is ") == document.removeprefix("it is ")
     assert all(value not in sent.body.decode() for value in VALUES)
     # A query is no echo of its document.
-    assert [len(rendering) for rendering in sent.renderings] == [1, 1]
+    assert [len(rendering) for rendering in sent.renderings()] == [1, 1]
     answer = json.dumps({"data": [{"index": 0, "score": 0.5}, {"index": 1, "score": 0.25}]}).encode()
     shown, _ = mask_answer(answer, sent, handoff, spoken, inspector(handoff), MASKER)
     assert [(one["index"], one["score"]) for one in json.loads(shown)["data"]] == [(0, 0.5), (1, 0.0), (2, 0.25)]
@@ -288,3 +291,38 @@ def test_a_document_of_several_parts_leaves_whole():
     assert [shape(document) for document in left] == [shape(parts), "text"]
     assert [part["type"] for part in left[0]["content"]] == ["text", "text"]
     assert all(value not in sent.body.decode() for value in VALUES)
+
+
+@given(BODIES, st.sampled_from([None, 1]), st.booleans())
+@settings(deadline=None)
+def test_splicing_by_the_edits_handed_over_gives_what_masking_the_whole_body_gives(call, indent, ascii_only):
+    call = {**call, "user": "EMAIL_ADDRESS_abcdefghijk23"}
+    body = json.dumps(call, indent=indent, ensure_ascii=ascii_only).encode()
+    spoken = dialects.by_name("generic")
+    handoff = from_metadata(to_metadata(hand_over(body, "generic")))
+    spliced = splice_request(body, handoff, spoken, MASKER, MASKER, lambda: None)
+    whole, _, _ = sent_for(body)
+    assert (spliced.body, spliced.masked, spliced.kept) == (whole.body, whole.masked, whole.kept)
+    assert list(spliced.renderings()) == list(whole.renderings())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"edits": None}, {"kept": (0,)}, {"version": 2}, {"dialect_revision": 99}, {"edits": ((0, 1, 5, ()),)}]
+)
+def test_a_body_is_read_as_a_whole_where_the_edits_are_not_exact(changes):
+    body = json.dumps({"query": "q", "documents": ["a"], "model": "m"}).encode()
+    handoff = replace(hand_over(body, "generic"), **changes)
+    assert splice_request(body, handoff, dialects.by_name("generic"), MASKER, MASKER, lambda: None) is None
+
+
+@pytest.mark.parametrize("key", sorted(PLAIN_KEYS))
+def test_a_key_that_is_not_looked_at_holds_nothing(key):
+    assert DETECTOR.detect_key(key) == ()
+
+
+@given(st.integers(-(10**8), 10**8) | st.floats(-1, 1) | st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_that_is_not_looked_at_holds_nothing(number):
+    text = json.dumps(number)
+    if is_plain_number(text):
+        for key in ("", "ssn", "nhs", "card", "value"):
+            assert DETECTOR.detect_number(text, key) == ()
