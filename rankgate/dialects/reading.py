@@ -221,7 +221,14 @@ def _without(json: JsonText, array: tuple[str, ...], kept: set[int]) -> list[Edi
     return edits
 
 
+def _claims(documents: list[Any]) -> bool:
+    """Tell whether any document can claim anything about itself: plain texts cannot."""
+    return any(isinstance(document, dict) for document in documents)
+
+
 def _ids(documents: list[Any]) -> tuple[str | None, ...]:
+    if not _claims(documents):
+        return ()
     ids = tuple(_member(document, "id", str) for document in documents)
     if any(id_ is not None and len(id_) > _LONGEST_ID for id_ in ids):
         _claims_too_much(f"an id of a document has at most {_LONGEST_ID} characters")
@@ -229,6 +236,8 @@ def _ids(documents: list[Any]) -> tuple[str | None, ...]:
 
 
 def _labels(documents: list[Any]) -> tuple[tuple[str, ...], ...]:
+    if not _claims(documents):
+        return ()
     labels = tuple(_label_list(document) for document in documents)
     if sum(map(len, labels)) > _MOST_LABELS_IN_ALL:
         _claims_too_much(f"all documents together have at most {_MOST_LABELS_IN_ALL} labels")
