@@ -47,7 +47,7 @@ def detection(seconds: float) -> list[Detection]:
         if (python := presidio_python()) is not None:
             asked = json.dumps({"bodies": pool, "seconds": seconds})
             answer = subprocess.run(
-                [python, Path(__file__).parent / "presidio.py"], input=asked, capture_output=True, text=True, check=True
+                [python, "-P", Path(__file__).parent / "presidio.py"], input=asked, capture_output=True, text=True, check=True
             )
             told = json.loads(answer.stdout.splitlines()[-1])
             found.append(Detection("Presidio, 6 pattern recognisers", documents, size, told["us"], told["findings"]))

@@ -19,7 +19,7 @@ from typing import cast
 import uvloop
 
 from bench.bodies import bodies, requests
-from bench.http import complete
+from bench.http1 import complete
 
 __all__ = ["Job", "Result"]
 

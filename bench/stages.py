@@ -25,7 +25,7 @@ import ext_authz.server
 import ext_proc.server
 from bench.bodies import bodies
 from bench.ground import Ground, ground
-from bench.http import body_start
+from bench.http1 import body_start
 from bench.laps import Laps, Stage
 from bench.messages import check_request, handoff_of, process_requests
 from bench.upstream import answer

@@ -14,7 +14,7 @@ from typing import cast
 
 import uvloop
 
-from bench.http import body_start, complete
+from bench.http1 import body_start, complete
 
 __all__ = ["Responder", "main"]
 
