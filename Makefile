@@ -18,6 +18,9 @@ up: $(VENV)/.runtime ## guard your own reranker: make up ARGS="--upstream URL --
 test: $(VENV)/.dev ## run every test this machine can run, and name those it cannot
 	@PYTHON=$(BIN)/python tests/run.sh
 
+test-clients: $(VENV)/.dev ## send the large clients through a gate: litellm, langchain, llama-index
+	@PYTHON=$(BIN)/python tests/run.sh litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei
+
 lint: $(VENV)/.dev ## ruff and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,4 +58,4 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help demo up test lint ci docs proto lock clean
+.PHONY: help demo up test test-clients lint ci docs proto lock clean

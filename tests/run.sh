@@ -3,6 +3,7 @@
 #
 #   tests/run.sh              all rings
 #   tests/run.sh core flow    these rings
+#   tests/run.sh litellm      a client of CLIENTS: each has a large environment, so they run when they are named
 #
 # Tools a ring needs are installed once into .cache. The last line is the total over all rings.
 set -u
@@ -13,8 +14,10 @@ CACHE=${RANKGATE_CACHE:-$PWD/.cache}
 REPORT=$CACHE/rings # one line a ring, for .ci/run
 OPA_VERSION=v1.22.2
 OIDC_PROVIDER=$PWD/tests/fakes/oidc_provider
+CLIENT_ENVIRONMENTS=$PWD/tests/clients_envs
 XDS_PROTOS=xds-protos==1.85.0
-RINGS="core clients flow policy-embedded policy-opa wire-oracle oidc-provider redis-server demo"
+RINGS="core clients flow policy-embedded policy-opa wire-oracle voyageai ai-sdk oidc-provider redis-server demo"
+CLIENTS="litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei"
 ELSEWHERE="not flow and not opa and not npm and not redis_server and not wire_oracle and not demo"
 
 mkdir -p "$CACHE/bin" "$CACHE/log"
@@ -71,13 +74,27 @@ have_opa() {
     return 1
 }
 
-have_oidc_provider() {
-    local installed=$OIDC_PROVIDER/node_modules
+# have_packages FOLDER: what its package-lock.json lists, without scripts.
+have_packages() {
+    local installed=$1/node_modules name
+    name=$(basename "$1")
+    command -v node >/dev/null && command -v npm >/dev/null || { missing="node or npm is not on PATH"; return 1; }
     # npm writes this file last, with what it installed.
-    [ "$installed/.package-lock.json" -nt "$OIDC_PROVIDER/package-lock.json" ] && return
-    command -v npm >/dev/null || { missing="npm is not on PATH"; return 1; }
-    once npm npm ci --prefix "$OIDC_PROVIDER" --no-audit --no-fund --ignore-scripts && touch "$installed/.package-lock.json" && return
-    missing="npm could not install oidc-provider, see .cache/log/npm.log"
+    [ "$installed/.package-lock.json" -nt "$1/package-lock.json" ] && return
+    once "$name" npm ci --prefix "$1" --no-audit --no-fund --ignore-scripts && touch "$installed/.package-lock.json" && return
+    missing="npm could not install it, see .cache/log/$name.log"
+    return 1
+}
+
+# have_client NAME: an environment of its own for a Python client; they need different versions of the same packages.
+have_client() {
+    local to=$CACHE/clients/$1 wanted=$CLIENT_ENVIRONMENTS/$1/requirements.txt
+    cmp -s "$wanted" "$to/.done" && return
+    echo "creating the environment of $1 in .cache/clients, once ..."
+    rm -rf "$to"
+    once "$1" sh -c "'$PYTHON' -m venv '$to' && '$to/bin/python' -m pip install --quiet --no-deps -r '$wanted' &&
+        cp '$wanted' '$to/.done'" && return
+    missing="pip could not install it, see .cache/log/$1.log"
     return 1
 }
 
@@ -102,7 +119,7 @@ run() {
     case $1 in
     core) ring core tests --ignore=tests/clients $not_policy -m "$ELSEWHERE" ;;
     clients) ring clients tests/clients $not_policy -m "$ELSEWHERE" ;;
-    flow) ring flow tests -m flow ;;
+    flow) ring flow tests -m "flow and not client" ;;
     policy-embedded) ring policy-embedded $policy_tests -m "$ELSEWHERE" ;;
     policy-opa) if have_opa; then ring policy-opa tests -m opa; else not_run policy-opa "$missing"; fi ;;
     wire-oracle)
@@ -112,8 +129,22 @@ run() {
             not_run wire-oracle "$missing"
         fi
         ;;
+    voyageai | litellm | langchain-cohere | langchain-nvidia | llama-index-cohere | llama-index-tei)
+        if have_client "$1"; then
+            RANKGATE_CACHE=$CACHE ring "$1" tests/flow/test_clients.py -k "$1"
+        else
+            not_run "$1" "$missing"
+        fi
+        ;;
+    ai-sdk)
+        if have_packages "$CLIENT_ENVIRONMENTS/ai-sdk"; then
+            ring ai-sdk tests/flow/test_clients.py -k ai-sdk
+        else
+            not_run ai-sdk "$missing"
+        fi
+        ;;
     oidc-provider)
-        if have_oidc_provider; then
+        if have_packages "$OIDC_PROVIDER"; then
             ring oidc-provider tests -m npm
         else
             not_run oidc-provider "$missing"
@@ -128,7 +159,7 @@ run() {
         ;;
     demo) ring demo tests -m demo ;;
     *)
-        echo "no ring $1; there are: $RINGS" >&2
+        echo "no ring $1; there are: $RINGS $CLIENTS" >&2
         exit 2
         ;;
     esac

@@ -130,22 +130,37 @@ class RecordingUpstream:
 def ranking(request: Exchanged) -> bytes:
     """Return the answer of a small lexical reranker in the API that the path and body speak."""
     call = json.loads(request.body)
-    documents = call.get("texts", call.get("documents", []))
-    texts = [item if isinstance(item, str) else str(item.get("text", "")) for item in documents]
-    words = set(str(call.get("query", "")).lower().split())
-    scores = [len(words & set(text.lower().split())) / (len(words) or 1) for text in texts]
+    texts, scores = _scored(call)
     order = sorted(range(len(texts)), key=lambda index: (-scores[index], index))
     if "texts" in call:
         echo = {index: {"text": texts[index]} for index in order} if call.get("return_text") else {}
         return _dump([{"index": index, "score": scores[index], **echo.get(index, {})} for index in order])
-    order = order[: call.get("top_n") or len(order)]
-    echo = {index: {"document": {"text": texts[index]}} for index in order} if call.get("return_documents") else {}
+    order = order[: call.get("top_n") or call.get("top_k") or len(order)]
+    if "passages" in call:
+        return _dump({"rankings": [{"index": index, "logit": 8 * scores[index] - 4} for index in order]})
+    usage = {"usage": {"total_tokens": 8}}
+    if "/voyage/" in request.target or "top_k" in call:
+        results = [{"index": index, "relevance_score": scores[index]} for index in order]
+        return _dump({"object": "list", "data": results, "model": call["model"], **usage})
+    if "/vllm/" in request.target:
+        echo = {index: {"document": {"text": texts[index], "multi_modal": None}} for index in order}
+    else:
+        echo = {index: {"document": {"text": texts[index]}} for index in order} if call.get("return_documents") else {}
     results = [{"index": index, "relevance_score": scores[index], **echo.get(index, {})} for index in order]
     answer: dict[str, Any] = {"id": "07734bd2-2473-4f07-94e1-0d9f0e6843cf", "results": results}
     if request.target.startswith(("/v1/", "/v2/")):
         version = {"version": request.target[2]}
         answer["meta"] = {"api_version": version, "billed_units": {"search_units": 1}}
-    return _dump(answer)
+    return _dump(answer | (usage if "/vllm/" in request.target else {}))
+
+
+def _scored(call: dict[str, Any]) -> tuple[list[str], list[float]]:
+    """Return the texts of a call's documents, and the share of the query's words in each."""
+    documents = call.get("texts", call.get("passages", call.get("documents", [])))
+    texts = [item if isinstance(item, str) else str(item.get("text", "")) for item in documents]
+    query = call.get("query", "")
+    words = set((query if isinstance(query, str) else str(query.get("text", ""))).lower().split())
+    return texts, [len(words & set(text.lower().split())) / (len(words) or 1) for text in texts]
 
 
 class _Wire:
