@@ -18,19 +18,22 @@ TIMEOUT_S = 0.5
 
 
 class ProcessorProbe:
-    """Asks the health service on every ext_proc socket (grpc.health.v1); the answer is good for a second."""
+    """Asks the health service on every ext_proc socket (grpc.health.v1); a good answer is good for a second.
+
+    A bad one is good for the callers who shared the question: when ext_proc is there, nobody is refused any more.
+    """
 
     def __init__(self, directory: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
         self._monotonic = monotonic
         self._channels: dict[Path, grpc.aio.Channel] = {}
-        self._known: tuple[float, bool] | None = None
+        self._seen: float | None = None
         self._asking: asyncio.Task[bool] | None = None
 
     async def ready(self) -> bool:
         """Tell whether at least one ext_proc process serves. Concurrent callers share one question."""
-        if self._known is not None and self._monotonic() - self._known[0] < CACHE_S:
-            return self._known[1]
+        if self._seen is not None and self._monotonic() - self._seen < CACHE_S:
+            return True
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
         return await asyncio.shield(self._asking)
@@ -44,8 +47,8 @@ class ProcessorProbe:
 
     async def _ask(self) -> bool:
         answers = await asyncio.gather(*(self._serving(path) for path in self._directory.glob("ext_proc-*.sock")))
-        self._known = (self._monotonic(), any(answers))
-        return self._known[1]
+        self._seen = self._monotonic() if any(answers) else None
+        return any(answers)
 
     async def _serving(self, path: Path) -> bool:
         if path not in self._channels:

@@ -98,6 +98,14 @@ async def test_the_answer_is_good_for_a_second_and_no_longer(probe, serve, clock
     assert not await probe.ready()
 
 
+async def test_a_process_that_comes_up_is_seen_by_the_next_caller(probe, serve):
+    assert not await probe.ready()
+    servicer = await serve(0, NOT_SERVING)
+    assert not await probe.ready()
+    await servicer.set(SERVICE, SERVING)
+    assert await probe.ready()
+
+
 async def test_callers_at_the_same_time_share_one_question(probe, serve):
     servicer = await serve(0, SERVING)
     assert await asyncio.gather(*(probe.ready() for _ in range(20))) == [True] * 20
