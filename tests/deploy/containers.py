@@ -44,14 +44,14 @@ class Container:
 class World:
     """A folder in which containers run as processes. A context manager that ends all of them."""
 
-    def __init__(self, programs: Mapping[str, Path], hosts: Sequence[str] = ()) -> None:
+    def __init__(self, programs: Mapping[str, Path], hosts: Mapping[str, str] | None = None) -> None:
         # Short: a unix socket's path may have about a hundred bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="rg-", dir="/tmp"))
         self.folder.chmod(0o755)
         self.ports: dict[int, int] = {}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._programs = programs
-        self._hosts = hosts
+        self.hosts = dict(hosts or {})
         self._untranslated: set[Path] = set()
         self._own_users = os.geteuid() == 0 and all(others_reach(path) for path in programs.values())
 
@@ -95,11 +95,11 @@ class World:
             self._untranslated |= {file for file in files if file.suffix in TRANSLATED}
         return path
 
-    def write(self, name: str, content: str) -> Path:
+    def write(self, name: str, content: bytes) -> Path:
         """Write a mounted file, to be translated like a copied one."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+        path.write_bytes(content)
         if path.suffix in TRANSLATED:
             self._untranslated.add(path)
         return path
@@ -109,10 +109,12 @@ class World:
         # In one pass: what stands for a path may hold another one.
         paths = "|".join(re.escape(path) for path in sorted(mounts, key=len, reverse=True))
         text = re.sub(rf"(?<![\w.])({paths})(?![\w-])", lambda found: str(mounts[found[0]]), text) if paths else text
-        for host in self._hosts:
-            text = re.sub(rf"(?<=//){host}(?=:)|(?<=address: \"){host}(?=\")", "127.0.0.1", text)
-        text = text.replace("0.0.0.0", "127.0.0.1")
-        return re.sub(r"\b(" + "|".join(map(str, self.ports)) + r")\b", lambda m: str(self.ports[int(m[0])]), text)
+        text = re.sub(rf"\b({'|'.join(map(str, self.ports))})\b", lambda found: str(self.ports[int(found[0])]), text)
+        for host in sorted(self.hosts, key=len, reverse=True):
+            text = re.sub(
+                rf"(?<=//){re.escape(host)}(?![\w.-])|(?<=address: \"){re.escape(host)}(?=\")", self.hosts[host], text
+            )
+        return text.replace("0.0.0.0", "127.0.0.1")
 
     def start(self, container: Container) -> None:
         """Start the command of a container; its output goes to a log."""

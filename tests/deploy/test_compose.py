@@ -53,7 +53,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(programs: dict[str, Path], secrets: Path) -> Iterator[Running]:
-    with World(programs, hosts=("reranker", "issuer")) as world:
+    with World(programs, hosts={"reranker": "127.0.0.1", "issuer": "127.0.0.1"}) as world:
         for port in PORTS:
             world.port(port)
         found = services(world, secrets)
