@@ -65,6 +65,7 @@ class Pace:
     first_s: float = 0.1
     longest_s: float = 10.0
     recheck_s: float = 30.0
+    gather_s: float = 0.02
     answer_s: float = ANSWER_S
 
 
@@ -167,6 +168,8 @@ class Shipper:
             if self._stop.is_set():
                 return
             self._log.wait_durable(history[-1].next, min(IDLE_S, self._pace.recheck_s), self._stop)
+            # A round trip for every single entry would cost more than the rest of its way.
+            self._stop.wait(self._pace.gather_s)
             if time.monotonic() >= recheck_at:
                 known.clear()
                 recheck_at = time.monotonic() + self._pace.recheck_s

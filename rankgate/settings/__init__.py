@@ -123,6 +123,14 @@ class Settings(BaseSettings):
         issuers = [issuer.issuer for issuer in self.issuers]
         if len(set(issuers)) != len(issuers):
             raise ValueError("issuers.issuer is listed twice; merge the two entries")
+        # Callers of two issuers would share pseudonyms and caches without anybody having said so.
+        unnamed = [
+            one.issuer for one in self.issuers if one.claims.tenant is None and "tenant" not in one.model_fields_set
+        ]
+        if len(unnamed) > 1:
+            raise ValueError(
+                "issuers.tenant is unset for more than one issuer; name each one's tenant, or the claim that does"
+            )
         return self
 
     @model_validator(mode="after")

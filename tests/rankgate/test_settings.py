@@ -140,6 +140,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (STATIC | {"issuers.0.stale_s": 86400}, "issuers.stale_s has no effect with preset static"),
     (STATIC | {"issuers.0.cooldown_s": 5}, "issuers.cooldown_s has no effect with preset static"),
     ({"issuers": BASE["issuers"] * 2}, "listed twice"),
+    (
+        {"issuers": [*BASE["issuers"], {"issuer": "https://other.example", "audiences": ["rerank"]}]},
+        "issuers.tenant is unset for more than one issuer",
+    ),
     ({"routes": [{"name": "a", "path": "/r"}, {"name": "a", "path": "/s"}]}, "routes.name a is used twice"),
     ({"routes": [{"name": "a", "path": "/r"}, {"name": "b", "path": "/r"}]}, "routes.path /r is used twice"),
     ({"routes": [{"name": "a", "path": "/r?x"}]}, "routes.0.path"),
