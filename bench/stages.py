@@ -32,6 +32,7 @@ from bench.upstream import answer
 from rankgate.clients import offload
 from rankgate.clients.processor import ProcessorProbe
 from rankgate.clients.slot import Slot
+from rankgate.clients.telemetry import Telemetry
 from rankgate.resources import policies
 from rankgate.settings import Settings, load
 
@@ -79,6 +80,7 @@ PROC_STAGES: tuple[Stage, ...] = (
     ("messages out", "ext_proc.wire:response_of"),
     ("record", "ext_proc.server:completion_event"),
     ("record text", "rankgate.clients.audit:render"),
+    ("append", "rankgate.clients.audit:FileLog.append"),
 )
 REST = "everything else"
 
@@ -130,8 +132,13 @@ class Filters:
 async def running(settings: Settings) -> AsyncIterator[Filters]:
     """Hold both filters of `settings`, as their processes build them."""
     async with contextlib.AsyncExitStack() as scope:
-        authorization = await scope.enter_async_context(ext_authz.server.build(settings, Slot("ext_authz", 0)))
-        processing = await scope.enter_async_context(ext_proc.server.build(settings, Slot("ext_proc", 0)))
+        authz_slot, proc_slot = Slot("ext_authz", 0), Slot("ext_proc", 0)
+        authorization = await scope.enter_async_context(
+            ext_authz.server.build(settings, authz_slot, Telemetry.local(authz_slot))
+        )
+        processing = await scope.enter_async_context(
+            ext_proc.server.build(settings, proc_slot, Telemetry.local(proc_slot))
+        )
         check_method = _method(authorization.handler(), "/envoy.service.auth.v3.Authorization/Check").unary_unary
         process_method = _method(
             processing.handler(), "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
@@ -142,8 +149,11 @@ async def running(settings: Settings) -> AsyncIterator[Filters]:
             return answered
 
         async def process(messages: list[bytes]) -> list[bytes]:
-            stream = Stream(messages)
+            stream, others = Stream(messages), asyncio.all_tasks()
             await process_method(None, stream)
+            # The completion is recorded by a task of its own, which belongs to the call.
+            if recording := asyncio.all_tasks() - others:
+                await asyncio.wait(recording)
             return stream.answers
 
         yield Filters(check, process)
