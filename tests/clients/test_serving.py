@@ -136,6 +136,28 @@ async def test_a_call_under_way_is_answered_before_anything_is_released(start, t
     assert (child.returncode, out) == (0, RELEASED)
 
 
+async def test_a_part_that_does_not_work_shows_under_the_services_name_and_not_under_the_process(start, tmp_path):
+    await start(wait=False, before="async def parts(self): return {'audit': False}\nEcho.parts = parts")
+    async with asyncio.timeout(20), grpc.aio.insecure_channel(f"unix:{tmp_path}/s/echo-0.sock") as channel:
+        await channel.channel_ready()
+        stub = health_pb2_grpc.HealthStub(channel)
+        status = [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in ("test.Echo", "")]
+        assert await channel.unary_unary("/test.Echo/Call")(b"hello") == b"hello"
+    assert status == [health_pb2.HealthCheckResponse.NOT_SERVING, health_pb2.HealthCheckResponse.SERVING]
+
+
+async def test_a_process_that_drains_tells_everyone_that_it_takes_no_more(start, tmp_path):
+    child = await start()
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s/echo-0.sock") as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="test.Echo"))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        child.send_signal(signal.SIGTERM)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+    out, _ = await asyncio.wait_for(child.communicate(), 20)
+    assert (child.returncode, out) == (0, RELEASED)
+
+
 def test_calls_may_go_on_for_longer_than_the_longest_one_takes(config):
     settings = load(config)
     assert drain_s(settings) > settings.deadline_s
