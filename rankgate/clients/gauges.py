@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from rankgate.clients.certificates import Expiry
-from rankgate.clients.identity import Verifier
 from rankgate.clients.offload import Offload
 from rankgate.clients.recording import Recording
-from rankgate.clients.rego import EmbeddedEngine
 from rankgate.clients.shipper import ShipperState
 from rankgate.detect import Detector
 from rankgate.policy import PolicyEngine
 
+if TYPE_CHECKING:
+    # A filter loads only the parts it has.
+    from rankgate.clients.certificates import Expiry
+    from rankgate.clients.identity import Verifier
+
 __all__ = ["Family", "Read", "certificates", "detector", "issuers", "offload", "policy", "recording", "register"]
+
+
+@runtime_checkable
+class _Reloads(Protocol):
+    """A policy engine that loads its policy by itself."""
+
+    @property
+    def fault(self) -> str | None:
+        """Return why the newest policy is not in force."""
+        ...
+
 
 Family = GaugeMetricFamily | CounterMetricFamily
 Read = Callable[[], Iterator[Family]]
@@ -111,7 +125,7 @@ def policy(one: PolicyEngine) -> Read:
         info = _gauges("policy_info", "The policy in force; always 1.", "revision")
         info.add_metric([one.revision], 1)
         yield info
-        if isinstance(one, EmbeddedEngine):
+        if isinstance(one, _Reloads):
             stale = one.fault is not None
             yield _gauge("policy_stale", "1 while the folder holds a policy that does not load.", float(stale))
 

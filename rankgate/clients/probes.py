@@ -1,4 +1,4 @@
-"""Is this process alive, and ready for calls? Answered over HTTP beside its metrics, and to grpc.health.v1.
+"""Is this process alive, and ready for calls? pages.py says so over HTTP, serving.py by grpc.health.v1.
 
 Alive: the event loop turns; only a restart helps where it does not. Ready: every part that a call needs works; calls
 are refused where one does not, so others should get them. A process that is told to end is no longer ready, and alive
@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge
 
 from rankgate.clients import logs
 from rankgate.clients.metrics import histogram
-from rankgate.clients.slot import Slot
-from rankgate.errors import SettingsError
-from rankgate.settings import HealthSettings
 
-__all__ = ["Ask", "Health", "serve"]
+__all__ = ["Ask", "Health"]
 
 LOOK_S = 1.0
 TURN_S = 0.25
@@ -114,60 +108,3 @@ class Health:
             await asyncio.sleep(TURN_S)
             self._turned = self._monotonic()
             self._lag.observe(max(0.0, self._turned - due))
-
-
-@contextlib.asynccontextmanager
-async def serve(
-    health: Health, registry: CollectorRegistry, settings: HealthSettings, slot: Slot
-) -> AsyncIterator[int | None]:
-    """Serve `/livez`, `/readyz` and `/metrics` where the settings say so; hold the port that is served.
-
-    Raises SettingsError where it cannot be had.
-    """
-    port = settings.port(slot.role, slot.number)
-    if port is None:
-        yield None
-        return
-    pages = _Pages(health, registry)
-    app = web.Application(client_max_size=1)
-    app.router.add_get("/livez", pages.live)
-    app.router.add_get("/readyz", pages.ready)
-    app.router.add_get("/metrics", pages.metrics)
-    app.on_response_prepare.append(_unnamed)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, settings.address, port)
-        try:
-            await site.start()
-        except OSError as error:
-            why = error.strerror or "no such address"
-            raise SettingsError(f"health.{slot.role}_port {port} cannot be had on {settings.address}: {why}") from None
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
-class _Pages:
-    def __init__(self, health: Health, registry: CollectorRegistry) -> None:
-        self._health = health
-        self._registry = registry
-
-    async def live(self, _: web.Request) -> web.Response:
-        return _json(self._health.alive, {"alive": self._health.alive})
-
-    async def ready(self, _: web.Request) -> web.Response:
-        health = self._health
-        return _json(health.ready, {"ready": health.ready, "draining": health.draining, "parts": dict(health.parts)})
-
-    async def metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
-
-
-def _json(good: bool, value: dict[str, Any]) -> web.Response:
-    return web.Response(status=200 if good else 503, text=json.dumps(value), content_type="application/json")
-
-
-async def _unnamed(_: web.Request, response: web.StreamResponse) -> None:
-    """Tell nobody which server this is."""
-    response.headers["server"] = "rankgate"

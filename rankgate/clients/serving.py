@@ -126,7 +126,11 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
         await status.set("", health_pb2.HealthCheckResponse.SERVING)
         watch = probes.Health(filter_.parts, told, registry)
         await scope.enter_async_context(watch.watching())
-        port = await scope.enter_async_context(probes.serve(watch, registry, settings.health, slot))
+        port = settings.health.port(slot.role, slot.number)
+        if port is not None:
+            from rankgate.clients import pages
+
+            port = await scope.enter_async_context(pages.serve(watch, registry, settings.health.address, port))
         # Longer than the longest call, so that a rolling restart cuts none.
         scope.push_async_callback(server.stop, drain_s(settings))
         await server.start()

@@ -11,6 +11,7 @@ import pytest
 from fakes.waiting import until
 from prometheus_client import generate_latest
 
+from rankgate.clients import pages as served
 from rankgate.clients import probes
 from rankgate.clients.metrics import new_registry
 from rankgate.clients.probes import Health
@@ -19,7 +20,6 @@ from rankgate.errors import SettingsError
 from rankgate.settings import HealthSettings
 
 SLOT = Slot("ext_authz", 0)
-ANY_PORT = HealthSettings.model_validate({"ext_authz_port": 0})
 
 
 class Parts:
@@ -81,7 +81,7 @@ class Pages:
 @pytest.fixture
 async def pages(health: Health) -> AsyncIterator[Pages]:
     registry = new_registry(SLOT)
-    async with probes.serve(health, registry, ANY_PORT, SLOT) as port, aiohttp.ClientSession() as session:
+    async with served.serve(health, registry, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session:
         assert port
         yield Pages(session, port)
 
@@ -166,15 +166,9 @@ async def test_only_three_pages_are_served_and_only_to_be_read(pages: Pages) -> 
 async def test_a_port_that_is_taken_is_a_setting_that_cannot_work(health: Health) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        settings = HealthSettings.model_validate({"ext_authz_port": port})
-        with pytest.raises(SettingsError, match=rf"health\.ext_authz_port {port} "):
-            async with probes.serve(health, new_registry(SLOT), settings, SLOT):
+        with pytest.raises(SettingsError, match=rf"port {port} cannot be had"):
+            async with served.serve(health, new_registry(SLOT), "127.0.0.1", port):
                 pytest.fail("it was served")
-
-
-async def test_without_a_port_nothing_is_served(health: Health) -> None:
-    async with probes.serve(health, new_registry(SLOT), HealthSettings.model_validate({}), SLOT) as port:
-        assert port is None
 
 
 def test_each_process_has_a_port_of_its_own() -> None:
@@ -182,6 +176,8 @@ def test_each_process_has_a_port_of_its_own() -> None:
     ports = [settings.port(role, slot) for role in ("ext_authz", "ext_proc") for slot in range(64)]
     assert len(set(ports)) == 128
     assert settings.port("ext_authz", 3) == 9467
+    assert HealthSettings.model_validate({}).port("ext_authz", 0) is None
+    assert HealthSettings.model_validate({"ext_proc_port": 0}).port("ext_proc", 3) == 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -313,3 +314,11 @@ async def test_settings_that_cannot_work_are_named_and_end_with_2(start, config)
     assert child.returncode == 2
     assert b"upstream: Field required" in err
     assert b"Traceback" not in err
+
+
+def test_ext_proc_loads_nothing_that_fetches_keys_or_evaluates_policies():
+    program = "import sys, ext_proc.server, rankgate.clients.serving; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "ext_proc.server" in loaded
+    assert loaded & {"aiohttp", "jose", "regorus", "watchfiles", "rankgate.clients.identity"} == set()
