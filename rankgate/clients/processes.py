@@ -32,16 +32,18 @@ _LAST_LINES, _LINE_CHARS = 8, 300
 
 
 class StartError(Exception):
-    """A part that did not start. The text names it and holds the last lines of its log, tokens removed."""
+    """A part that did not start. The text names it, how it ended and the last lines it wrote, tokens removed."""
 
 
 class Child:
     """One process of ours, its own process group, its output in a file."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path, begins: int) -> None:
         self.name = name
         self.log = log
         self._process = process
+        # Earlier runs stand before it in the same file.
+        self._begins = begins
 
     @classmethod
     async def start(
@@ -57,6 +59,7 @@ class Child:
             program = [sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid()), *program]
         try:
             with log.open("ab") as output:
+                begins = output.tell()
                 process = await asyncio.create_subprocess_exec(
                     *program,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -68,7 +71,7 @@ class Child:
                 )
         except OSError as error:
             raise StartError(f"{name} could not be started: {error.strerror}") from None
-        return cls(name, process, log)
+        return cls(name, process, log, begins)
 
     @property
     def pid(self) -> int:
@@ -80,6 +83,19 @@ class Child:
         """Tell whether the process has not ended yet."""
         return self._process.returncode is None
 
+    @property
+    def ending(self) -> str:
+        """Return how the process ended, in words: `exit code 3`, `killed by SIGKILL`, `still running`."""
+        code = self._process.returncode
+        if code is None:
+            return "still running"
+        if code >= 0:
+            return f"exit code {code}"
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+
     async def wait(self) -> int:
         """Wait until the process ends; return its exit code, negative for a signal."""
         return await self._process.wait()
@@ -89,9 +105,7 @@ class Child:
         deadline = time.monotonic() + within_s
         while not await ready():
             if not self.running:
-                raise StartError(
-                    f"{self.name} ended while starting (exit code {self._process.returncode})\n{self.tail()}"
-                )
+                raise StartError(f"{self.name} ended while starting ({self.ending})\n{self.tail()}")
             if time.monotonic() >= deadline:
                 raise StartError(f"{self.name} was not ready within {within_s:g} s\n{self.tail()}")
             await asyncio.sleep(_POLL_S)
@@ -114,9 +128,19 @@ class Child:
             self._process.send_signal(number)
 
     def tail(self) -> str:
-        """Return the last lines of the log, shortened, anything shaped like a token removed."""
+        """Return the last lines this process wrote, shortened, anything shaped like a token removed."""
         try:
-            lines = self.log.read_text("utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+            lines = self.written()[0].splitlines()[-_LAST_LINES:]
         except OSError:
             return "  (no log)"
-        return "\n".join(f"  {_TOKEN.sub('***', line)[:_LINE_CHARS]}" for line in lines) or "  (its log is empty)"
+        return "\n".join(f"  {_TOKEN.sub('***', line)[:_LINE_CHARS]}" for line in lines) or "  (it wrote nothing)"
+
+    def written(self, behind: int | None = None) -> tuple[str, int]:
+        """Return what this process wrote behind the position `behind`, whole lines only unless it ended, and where
+        that ends; None is the beginning. Raises OSError."""
+        with self.log.open("rb") as log:
+            begins = log.seek(self._begins if behind is None else behind)
+            data = log.read()
+        if self.running:
+            data = data[: data.rfind(b"\n") + 1]
+        return data.decode("utf-8", "replace"), begins + len(data)

@@ -78,6 +78,34 @@ async def test_the_end_of_a_log_shows_no_token(tmp_path: Path) -> None:
     assert child.tail() == "  refused ***"
 
 
+async def test_the_end_of_a_log_is_of_this_run_alone(tmp_path: Path) -> None:
+    (tmp_path / "part.log").write_text("what an earlier run complained of\n")
+    child = await start(tmp_path, "raise SystemExit(3)")
+    with pytest.raises(StartError, match=r"^part ended while starting \(exit code 3\)\n  \(it wrote nothing\)$"):
+        await child.until(Exists(tmp_path / "never"), within_s=10)
+
+
+async def test_a_child_that_was_killed_is_told_with_the_signal(tmp_path: Path) -> None:
+    child = await start(tmp_path, "import time; time.sleep(60)")
+    assert child.ending == "still running"
+    child.kill()
+    await child.wait()
+    assert child.ending == "killed by SIGKILL"
+
+
+async def test_what_a_child_writes_is_read_by_whole_lines(tmp_path: Path) -> None:
+    (tmp_path / "part.log").write_text("old\n")
+    program = "import sys, time; print('one'); print('tw', end='', flush=True); time.sleep(60)"
+    child = await start(tmp_path, program)
+    while b"tw" not in child.log.read_bytes():
+        await asyncio.sleep(0.01)
+    text, position = child.written()
+    assert text == "one\n"
+    assert child.written(position) == ("", position)
+    await child.stop(grace_s=5)
+    assert child.written(position)[0] == "tw"
+
+
 async def test_a_child_deaf_to_sigterm_is_killed_when_its_grace_is_over(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     program = (
