@@ -6,13 +6,14 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ from click.testing import CliRunner, Result
 from running import Running, alive, command, descendants, environment, started, wait_until
 
 from rankgate.cli import root
+from rankgate.cli.notices import absent
+from rankgate.cli.preflight import port_fault
 from rankgate.cli.running import run as run_until_done
-from rankgate.cli.up import _file, _options
+from rankgate.cli.up import _file, _options, _renew
+from rankgate.clients.state import StateDirectory, merged
+from rankgate.settings import Settings, load
 
 STOP_SECONDS = 1.0
 DOCUMENTS = ["opening hours", "refund of ada@example.com"]
@@ -54,6 +59,8 @@ def short() -> Iterator[Path]:
     ("args", "words"),
     [
         ([], "Whose tokens are accepted?"),
+        ([], "Which reranker?"),
+        ([], "rankgate up --upstream http://127.0.0.1:9000 --issuer https://login.example --audience rerank"),
         (["--issuer", "https://i.example"], "--issuer needs --audience"),
         (["--issuer", "https://i.example", "--audience", "a"], "Which reranker?"),
         (["--issuer", "https://i.example", "--audience", "a", "--insecure-dev-issuer"], "exclude each other"),
@@ -100,6 +107,89 @@ def test_a_settings_file_that_is_no_toml_is_one_line(short: Path) -> None:
     assert result.exit_code == 1
     assert "cannot be read as TOML" in result.stderr
     assert _file(None) == {}
+
+
+def start_refused(short: Path, *more: str) -> str:
+    """Return the one line of a gate that is refused before anything starts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1]) if "TAKEN" in more else "0"
+        arguments = [word if word != "TAKEN" else f"127.0.0.1:{port}" for word in more]
+        listen = [] if "--listen" in arguments else ["--listen", "127.0.0.1:0"]
+        state = [] if "--state" in arguments else ["--state", str(short / "state")]
+        result = run("--upstream", "http://127.0.0.1:1", "--insecure-dev-issuer", *listen, *state, *arguments)
+    assert result.exit_code == 1
+    assert not list(short.rglob("*.log"))
+    (line,) = result.stderr.splitlines()
+    return line.replace(port, "PORT") if port != "0" else line
+
+
+def test_a_port_in_use_is_one_line(short: Path) -> None:
+    told = start_refused(short, "--listen", "TAKEN")
+    assert told == "Error: 127.0.0.1:PORT is in use; choose another with --listen"
+
+
+def test_an_address_of_another_machine_is_one_line() -> None:
+    assert port_fault("192.0.2.1", 8080) == "192.0.2.1:8080 is no address of this machine; choose another with --listen"
+
+
+def test_a_policy_that_does_not_load_is_refused_before_anything_starts(short: Path) -> None:
+    (short / "policy").mkdir()
+    (short / "policy" / "a.rego").write_text("package rankgate\n\ndecision := x\n")
+    assert start_refused(short, "--policy", str(short / "policy")).startswith("Error: a.rego:3:")
+
+
+def test_a_short_credential_is_said_to_be_too_short(short: Path) -> None:
+    (short / "key").write_text("short\n")
+    told = start_refused(short, "--credential-file", str(short / "key"))
+    assert told == f"Error: credentials.file: {short / 'key'} is too short, 16 or more characters"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("with space", "has a space or another character"), ("long" * 30, "is too long"), ("a?b", "another character")],
+)
+def test_a_state_folder_whose_sockets_cannot_be_named_is_refused(short: Path, name: str, words: str) -> None:
+    told = start_refused(short, "--state", str(short / name))
+    assert words in told
+    assert "choose another with --state" in told
+    assert not (short / name).exists()
+
+
+@pytest.fixture
+def settings(short: Path) -> Callable[..., Settings]:
+    def make(**sections: Any) -> Settings:
+        given = {
+            "upstream": {"url": "http://127.0.0.1:1"},
+            "issuers": [{"issuer": "http://127.0.0.1:1", "audiences": ["a"], "insecure_http": True}],
+        }
+        return load(None, **merged(StateDirectory(short).defaults(), given, sections))
+
+    return make
+
+
+async def test_whoever_is_not_there_at_the_start_is_named(settings: Callable[..., Settings]) -> None:
+    told = await absent(settings(policy={"engine": "opa", "url": "unix:///nowhere.sock"}))
+    assert [line.split(" cannot be reached; ")[0] for line in told] == [
+        "the reranker http://127.0.0.1:1", "the issuer http://127.0.0.1:1", "OPA unix:///nowhere.sock",
+    ]  # fmt: skip
+
+
+async def test_nothing_is_said_of_who_is_there(settings: Callable[..., Settings]) -> None:
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        issuer = {"issuer": url, "audiences": ["a"], "insecure_http": True}
+        assert await absent(settings(upstream={"url": url}, issuers=[issuer])) == []
+
+
+async def test_the_development_token_is_renewed_while_the_gate_runs(short: Path) -> None:
+    tokens = iter(["first", "second", "third"])
+    renewing = asyncio.ensure_future(_renew(StateDirectory(short), lambda: next(tokens), 0.001))
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError):  # what running out of tokens becomes
+            await renewing
+    assert (short / "dev-token").read_text() == "third"
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -167,6 +257,9 @@ def test_it_guards_a_reranker_and_ctrl_c_stops_it_within_a_second(gate: Running,
     gate.process.send_signal(signal.SIGINT)
     assert wait_until(lambda: gate.process.poll() is not None, 10, "it did not stop") <= STOP_SECONDS
     assert gate.process.returncode == 0
+    assert gate.text.startswith("Starting ")
+    assert gate.text.endswith(f"stopped; state kept in {short / 'state'}\n")
+    assert "WARNING     the shipped policy" not in gate.text
     assert not {pid for pid in children if alive(pid)}
     assert list((short / "state" / "audit").rglob("*"))
 
@@ -179,6 +272,41 @@ def test_a_second_gate_in_the_same_folder_is_refused(gate: Running, short: Path)
 
 
 @pytest.mark.demo
+def test_a_second_gate_on_the_same_port_is_refused(gate: Running, short: Path) -> None:
+    port = value(gate.text, "base URL").rpartition(":")[2]
+    result = run(
+        "--upstream", "http://127.0.0.1:1", "--insecure-dev-issuer", "--listen", f"127.0.0.1:{port}",
+        "--state", str(short / "other"),
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: 127.0.0.1:{port} is in use; choose another with --listen\n"
+
+
+@pytest.mark.demo
+def test_own_issuers_meet_a_warning_and_a_policy_that_does_not_load_is_told(short: Path) -> None:
+    shipped = Path(__file__).parent.parent / "policies"
+    base = ["up", "--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--state", str(short / "state")]
+    own = [*base, "--issuer", "https://127.0.0.1:1", "--audience", "a"]
+    with started(command(*own)) as running:
+        text = running.says("Ctrl-C stops everything.")
+        assert text.count("WARNING") == 3
+        assert "WARNING     the shipped policy knows the clients of its example alone" in text
+        assert "WARNING     the reranker http://127.0.0.1:1 cannot be reached" in text
+        assert "WARNING     the issuer https://127.0.0.1:1 cannot be reached" in text
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(10) == 0
+    policy = short / "policy"
+    shutil.copytree(shipped, policy)
+    with started(command(*own, "--policy", str(policy))) as running:
+        assert "the shipped policy" not in running.says("Ctrl-C stops everything.").replace("the shipped one", "")
+        good = (policy / "rerank.rego").read_text()
+        (policy / "rerank.rego").write_text(good + "\nbroken := {\n")
+        assert "rerank.rego:" in running.says("; the old one stays").split("policy not reloaded: ")[1]
+        (policy / "rerank.rego").write_text(good + "\nmended := 1\n")
+        running.says("policy reloaded: sha256:")
+
+
+@pytest.mark.demo
 def test_a_part_that_ends_ends_it_all_with_its_name(gate: Running) -> None:
     children = descendants(gate.process.pid)
     commands = {pid: _command_line(pid) for pid in children}
@@ -187,7 +315,7 @@ def test_a_part_that_ends_ends_it_all_with_its_name(gate: Running) -> None:
     os.kill(filters[0], signal.SIGKILL)
     gate.process.wait(15)
     assert gate.process.returncode == 1
-    assert "Error: ext_proc-0 ended" in gate.text
+    assert "Error: ext_proc-0 ended (killed by SIGKILL); what it wrote last:\n" in gate.text
     assert not {pid for pid in children if alive(pid)}
 
 

@@ -1,6 +1,6 @@
 """The `rankgate` command: one file a command, imported only when it is used.
 
-Exit codes: 0 done, 1 refused or failed (one line says why), 2 wrong usage.
+Exit codes: 0 done, 1 refused or failed (one line says why), 2 wrong usage, 130 interrupted before it was done.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted before it was done.",
 )
 @click.option(
     "--version",

@@ -20,15 +20,15 @@ def config() -> None:
 @config.command()
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
-    """Check FILE and the environment, and that every file they name is there.
+    """Check FILE and the environment, and every file they name: the policies load, the keys are long enough.
 
     Exits 0 if a gate would start with them, 1 otherwise, with one line a fault.
     """
-    from rankgate.cli.settings_files import missing_files
+    from rankgate.cli.settings_files import file_faults
     from rankgate.settings import load
 
     settings = load(file)
-    faults = missing_files(settings)
+    faults = file_faults(settings)
     if faults:
         raise click.ClickException("\n".join(faults))
     click.echo(f"{file}: ok, {len(settings.routes)} routes, {len(settings.issuers)} issuers")

@@ -1,4 +1,4 @@
-"""The files a configuration names: are they there, and can they be read."""
+"""The files a configuration names: are they there, can they be read, and do they hold what they must."""
 
 from __future__ import annotations
 
@@ -8,27 +8,54 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from rankgate.credentials import MIN_CHARS
+from rankgate.errors import SettingsError
 from rankgate.settings import Settings
 
-__all__ = ["missing_files"]
+__all__ = ["file_faults"]
 
 # A gate makes these itself, or they are devices.
 MADE_AT_START = frozenset({"audit.directory", "sockets.directory", "envoy.access_log"})
 KEY_BYTES = 32
 
 
-def missing_files(settings: Settings) -> list[str]:
-    """Return one line for every file or folder named in `settings` that cannot be read, with the remedy."""
-    faults = [fault for name, path in _paths(settings, "") if (fault := _fault(name, path)) is not None]
+def file_faults(settings: Settings) -> list[str]:
+    """Return one line for everything named in `settings` that no gate could start with, with the remedy."""
+    faults = [fault for name, path in _paths(settings, "") if (fault := _unreadable(name, path)) is not None]
     key = settings.masking.key_file
     if key.is_file() and key.stat().st_size < KEY_BYTES:
         faults.append(
             f"masking.key_file: {key} has fewer than {KEY_BYTES} bytes; write it with: head -c 32 /dev/urandom"
         )
-    return faults
+    faults += _credential_faults(settings.credentials.file)
+    return faults or _policy_faults(settings)
 
 
-def _fault(name: str, path: Path) -> str | None:
+def _credential_faults(file: Path | None) -> list[str]:
+    if file is None or not file.is_file() or not os.access(file, os.R_OK):
+        return []
+    text = file.read_bytes().strip()
+    if len(text) < MIN_CHARS:
+        return [f"credentials.file: {file} is too short, {MIN_CHARS} or more characters"]
+    if not all(0x21 <= byte <= 0x7E for byte in text):
+        return [f"credentials.file: {file} must hold one line of visible ASCII characters without spaces"]
+    return []
+
+
+def _policy_faults(settings: Settings) -> list[str]:
+    if settings.policy.engine != "embedded" or settings.policy.directory is None:
+        return []
+    from rankgate.clients.policy_files import read_policies
+    from rankgate.clients.rego import load_decision
+
+    try:
+        load_decision(read_policies(settings.policy.directory), settings.policy.path)
+    except SettingsError as error:
+        return str(error).splitlines()
+    return []
+
+
+def _unreadable(name: str, path: Path) -> str | None:
     if name in MADE_AT_START:
         return None
     kind = "folder" if name.endswith("directory") else "file"
@@ -40,10 +67,13 @@ def _fault(name: str, path: Path) -> str | None:
 
 
 def _paths(section: BaseModel, prefix: str) -> Iterator[tuple[str, Path]]:
+    """Yield the dotted name, as the reference page and faults write it, and value of every path."""
     for field in type(section).model_fields:
         value = getattr(section, field)
-        for item in value if isinstance(value, tuple) else (value,):
+        listed = isinstance(value, tuple)
+        for position, item in enumerate(value if listed else (value,)):
+            name = f"{prefix}{field}[{position}]" if listed else f"{prefix}{field}"
             if isinstance(item, BaseModel):
-                yield from _paths(item, f"{prefix}{field}.")
+                yield from _paths(item, f"{name}.")
             elif isinstance(item, Path):
-                yield f"{prefix}{field}", item
+                yield name, item

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shlex
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,12 @@ import click
 if TYPE_CHECKING:
     from rankgate.clients.embedded import Stack
     from rankgate.clients.state import StateDirectory
+    from rankgate.settings import Settings
 
 __all__ = ["up"]
+
+EXAMPLE = "rankgate up --upstream http://127.0.0.1:9000 --issuer https://login.example --audience rerank"
+TOKEN_S = 3600
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -46,21 +51,36 @@ def up(ctx: click.Context, /, state: Path, config: Path | None, insecure_dev_iss
 
     Starts Valkey, both filters and Envoy on this machine, in front of a reranker that is already there. Callers
     change nothing but the base URL. Ctrl-C stops everything; the state folder stays.
+
+    Exits 0 after Ctrl-C or SIGTERM, 1 where it cannot start or a part of it ended.
     """
+    from rankgate.cli.preflight import check_state_path
     from rankgate.cli.running import run
     from rankgate.clients.state import StateDirectory, merged
 
     values = merged(_file(config), _options(options))
     if insecure_dev_issuer and options["issuer"]:
         raise click.UsageError("--issuer and --insecure-dev-issuer exclude each other.")
-    if not insecure_dev_issuer and not _given("issuers", values):
-        raise click.UsageError("Whose tokens are accepted? Give --issuer and --audience, or --insecure-dev-issuer.")
-    if not _given("upstream", values):
-        raise click.UsageError("Which reranker? Give --upstream.")
+    _complete(values, dev_issuer=insecure_dev_issuer)
+    click.echo("Starting Valkey, both filters and Envoy ...")
+    check_state_path(state)
     folder = StateDirectory(state)
     with folder.locked():
         failed = run(_serve(folder, values, tuple(options["audience"]) if insecure_dev_issuer else None))
+    if failed is None:
+        click.echo(f"stopped; state kept in {folder.path}")
     ctx.exit(1 if failed else 0)
+
+
+def _complete(values: dict[str, Any], *, dev_issuer: bool) -> None:
+    """Raise UsageError with everything that is missing, and a line that has it all."""
+    missing = []
+    if not _given("upstream", values):
+        missing.append("Which reranker? Give --upstream.")
+    if not dev_issuer and not _given("issuers", values):
+        missing.append("Whose tokens are accepted? Give --issuer and --audience, or --insecure-dev-issuer.")
+    if missing:
+        raise click.UsageError("\n".join([*missing, f"For example: {EXAMPLE}"]))
 
 
 def _given(section: str, values: dict[str, Any]) -> bool:
@@ -108,6 +128,8 @@ def _address(listen: str) -> dict[str, Any]:
 
 async def _serve(folder: StateDirectory, values: dict[str, Any], dev_audiences: tuple[str, ...] | None) -> bool:
     """Run the gate until a part of it ends, and return True; Ctrl-C cancels."""
+    from rankgate.cli.notices import reloads
+    from rankgate.cli.preflight import check_settings
     from rankgate.clients.embedded import Stack
     from rankgate.clients.state import merged
 
@@ -115,35 +137,65 @@ async def _serve(folder: StateDirectory, values: dict[str, Any], dev_audiences: 
         layers = [folder.defaults(), values]
         token_file = None
         if dev_audiences is not None:
-            issuer, token = await cleanup.enter_async_context(_dev_issuer(dev_audiences or ("rerank",)))
+            issuer, mint = await cleanup.enter_async_context(_dev_issuer(dev_audiences or ("rerank",)))
             layers.append(issuer)
-            token_file = folder.write_secret("dev-token", token.encode())
+            token_file = folder.write_secret("dev-token", mint().encode())
+            cleanup.callback(asyncio.ensure_future(_renew(folder, mint)).cancel)
         settings = folder.write_settings(merged(*layers))
         stack = Stack(settings, folder.path / "run")
         if token_file is not None:
             _loopback_only(stack.settings.listen.address)
+        check_settings(stack.settings)
         await cleanup.enter_async_context(stack)
         _say(stack, token_file)
+        await _warn(stack.settings, own_issuer=token_file is None)
+        click.echo("Ctrl-C stops everything.")
+        cleanup.callback(asyncio.ensure_future(reloads(stack.child("ext_authz-0"), _err)).cancel)
         child = await stack.ended()
-        click.echo(f"Error: {child.name} ended; the end of its log:\n{child.tail()}", err=True)
+        click.echo(f"Error: {child.name} ended ({child.ending}); what it wrote last:\n{child.tail()}", err=True)
         return True
 
 
+async def _renew(folder: StateDirectory, mint: Callable[[], str], every_s: float = TOKEN_S / 2) -> None:
+    """Write a new development token long before the old one expires, for as long as the gate runs."""
+    while True:
+        await asyncio.sleep(every_s)
+        with contextlib.suppress(OSError):
+            folder.write_secret("dev-token", mint().encode())
+
+
+async def _warn(settings: Settings, *, own_issuer: bool) -> None:
+    from rankgate.cli.notices import absent, denies_everybody
+
+    warnings = await absent(settings)
+    if own_issuer and denies_everybody(settings):
+        warnings.append(
+            "the shipped policy knows the clients of its example alone and denies everybody else; "
+            "list yours in a copy of it and name that with --policy (README.md, Who may rank)"
+        )
+    for warning in warnings:
+        click.secho(f"WARNING     {warning}", fg="yellow", err=True)
+
+
+def _err(text: str) -> None:
+    click.echo(text, err=True)
+
+
 @contextlib.asynccontextmanager
-async def _dev_issuer(audiences: tuple[str, ...]) -> AsyncIterator[tuple[dict[str, Any], str]]:
+async def _dev_issuer(audiences: tuple[str, ...]) -> AsyncIterator[tuple[dict[str, Any], Callable[[], str]]]:
     from rankgate.demo.issuer import DevIssuer
 
-    issuer = DevIssuer(lifetime_s=3600)
+    issuer = DevIssuer(lifetime_s=TOKEN_S)
     await issuer.start()
     try:
-        token = issuer.mint(sub="search-svc", aud=audiences[0], tenant="acme", groups=["search"], scope="rerank")
+        claims = {"sub": "search-svc", "aud": audiences[0], "tenant": "acme", "groups": ["search"], "scope": "rerank"}
         entry = {
             "issuer": issuer.url,
             "audiences": list(audiences),
             "insecure_http": True,
             "claims": {"tenant": "tenant"},
         }
-        yield {"issuers": [entry]}, token
+        yield {"issuers": [entry]}, lambda: issuer.mint(**claims)
     finally:
         await issuer.stop()
 
@@ -171,5 +223,4 @@ def _say(stack: Stack, token_file: Path | None) -> None:
     click.echo(f"logs        {stack.directory}")
     if token_file is not None:
         click.secho("WARNING     the development issuer gives tokens to anyone on this machine", fg="yellow", err=True)
-        click.echo(f"a token     {token_file}   (good for an hour)")
-    click.echo("Ctrl-C stops everything.")
+        click.echo(f"a token     {token_file}   (good for an hour, a new one every half hour)")

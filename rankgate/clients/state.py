@@ -15,6 +15,10 @@ from rankgate.settings.text import to_toml
 __all__ = ["StateDirectory", "merged"]
 
 KEY_BYTES = 32
+_HEADING = """\
+# Written anew at every start, from the options and the file of --config: changes here are lost.
+# Settings of your own belong into another file: rankgate up --config FILE
+"""
 
 
 class StateDirectory:
@@ -63,7 +67,7 @@ class StateDirectory:
     def write_settings(self, values: Mapping[str, Any]) -> Path:
         """Write `values` as the settings file of this folder, and return it."""
         path = self.path / "settings.toml"
-        path.write_text(to_toml(values), encoding="utf-8")
+        path.write_text(f"{_HEADING}\n{to_toml(values)}", encoding="utf-8")
         return path
 
 

@@ -175,7 +175,11 @@ def main() -> None:
     arguments = parser.parse_args()
     key_file = os.environ.get("RERANKER_KEY_FILE")
     key = Path(key_file).read_text(encoding="utf-8").strip() if key_file else None
-    web.run_app(DemoReranker(key=key).app(), host=arguments.address, port=arguments.port, access_log=None)
+    try:
+        web.run_app(DemoReranker(key=key).app(), host=arguments.address, port=arguments.port, access_log=None)
+    except OSError as error:
+        where = f"{arguments.address}:{arguments.port}"
+        parser.exit(1, f"cannot listen on {where}: {os.strerror(error.errno or 0)}; choose another with --port\n")
 
 
 if __name__ == "__main__":

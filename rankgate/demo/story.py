@@ -65,8 +65,10 @@ class Telling:
             self.faults.append(what)
 
     def answer(self, answer: Answer, status: int) -> None:
-        """Tell the answer, which must have `status` and be JSON."""
-        self.tell("answer", f"{answer.status} {on_one_line(answer.body)}")
+        """Tell the answer, a refusal by its message alone; it must have `status` and be JSON."""
+        body = answer.json if isinstance(answer.json, dict) else {}
+        message = next((body[name] for name in ("message", "error") if isinstance(body.get(name), str)), None)
+        self.tell("answer", f"{answer.status} {message or on_one_line(answer.body)}")
         self.expect(f"the answer should be {status}, it is {answer.status}", answer.status == status)
         self.expect("the answer should be JSON", answer.json is not None)
 
@@ -178,6 +180,7 @@ async def denied(scene: Scene) -> Step:
     told.tell("sent", f"POST /rerank (TEI) by batch-svc: {on_one_line({'query': QUERY, 'texts': DOCUMENTS})}")
     answer = await scene.caller.post("/rerank", {"query": QUERY, "texts": DOCUMENTS}, scene.token(BATCH))
     told.answer(answer, 403)
+    told.tell("shape", f"TEI's: {', '.join(answer.json) if isinstance(answer.json, dict) else 'none'}")
     told.expect(
         "the denial should be in TEI's shape",
         isinstance(answer.json, dict) and set(answer.json) == {"error", "error_type"},

@@ -51,7 +51,9 @@ def test_the_defaults_make_a_complete_configuration(tmp_path: Path) -> None:
         "upstream": {"url": "http://127.0.0.1:1"},
         "issuers": [{"issuer": "https://i.example", "audiences": ["a"]}],
     }
-    settings = load(state.write_settings(merged(state.defaults(), values)))
+    written = state.write_settings(merged(state.defaults(), values))
+    assert written.read_text().startswith("# Written anew at every start")
+    settings = load(written)
     assert settings.sockets.directory == tmp_path / "sockets"
     assert settings.audit.redis_url == f"unix://{tmp_path}/valkey.sock"
 
