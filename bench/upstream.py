@@ -42,6 +42,7 @@ class Responder(asyncio.Protocol):
         self._data += data
         if not complete(self._data) or self._transport is None:
             return
+        self.asked(self._data)
         start = body_start(self._data)
         found = _COUNT.search(self._data, start, start + _MODEL_BYTES)
         count = int(found[1]) if found else 0
@@ -49,6 +50,9 @@ class Responder(asyncio.Protocol):
         if count not in self.answers:
             self.answers[count] = answer(count)
         self._transport.write(self.answers[count])
+
+    def asked(self, request: bytes) -> None:
+        """Look at a whole request; for those who want to."""
 
 
 def answer(documents: int) -> bytes:

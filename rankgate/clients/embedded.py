@@ -92,8 +92,24 @@ class _Accepts:
 
 
 @dataclass(frozen=True, slots=True)
+class _Listens:
+    """Tells whether something accepts connections at an address. Envoy says LIVE some tenths of a second earlier."""
+
+    host: str
+    port: int
+
+    async def __call__(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(self.host, self.port)
+        except OSError:
+            return False
+        writer.transport.abort()
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class _Live:
-    """Tells whether Envoy has its listeners up."""
+    """Tells whether Envoy has its configuration in use."""
 
     socket: Path
 
@@ -161,9 +177,8 @@ class Stack:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         self.settings.sockets.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-        redis = urlsplit(self.settings.audit.redis_url or "")
-        if self._valkey and redis.scheme == "unix":
-            await self._start_valkey(Path(redis.path))
+        if self._valkey and urlsplit(self.settings.audit.redis_url or "").scheme == "unix":
+            await self._start_valkey()
         # Started together, awaited one after another: they are ready in the time of the slowest.
         waits = []
         for role, slots in self._slots.items():
@@ -177,6 +192,23 @@ class Stack:
     async def start_filter(self, role: str, slot: int) -> Child:
         """Start one process of a filter, without waiting for it."""
         return await self._spawn(f"{role}-{slot}", self._filters(role, self.config, slot))
+
+    async def restart(self, name: str, *, grace_s: float) -> None:
+        """End the child `name` in an orderly way, by force after `grace_s`, and return when another one serves.
+
+        Envoy comes back at its port only where `listen.port` names one. Raises StartError.
+        """
+        child = self.child(name)
+        await child.stop(grace_s=grace_s)
+        self.children.remove(child)
+        if name == "valkey":
+            await self._start_valkey()
+        elif name == "envoy":
+            await self._start_envoy()
+        else:
+            role, _, slot = name.rpartition("-")
+            socket = envoyconfig.filter_socket(self.settings.sockets.directory, role, int(slot))
+            await (await self.start_filter(role, int(slot))).until(_Accepts(socket), within_s=_READY_S)
 
     async def stop(self) -> None:
         """Stop every child: Envoy, then the filters together, then Valkey, which takes their last events."""
@@ -204,7 +236,8 @@ class Stack:
         self.children.append(child)
         return child
 
-    async def _start_valkey(self, socket: Path) -> None:
+    async def _start_valkey(self) -> None:
+        socket = Path(urlsplit(self.settings.audit.redis_url or "").path)
         data = self.directory / "valkey"
         data.mkdir(mode=0o700, exist_ok=True)
         options = {
@@ -242,6 +275,10 @@ class Stack:
         await child.until(_Live(self.admin_socket), within_s=_READY_S)
         if self.port == 0:
             self.port = await self._bound_port()
+        address = self.settings.listen.address
+        # What listens on every address does so on loopback.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
+        await child.until(_Listens(host, self.port), within_s=_READY_S)
 
     async def _bound_port(self) -> int:
         listeners = await admin(self.admin_socket, "/listeners?format=json")
