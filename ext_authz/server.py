@@ -185,7 +185,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
                 "policy": policy.ready,
                 "issuers": verifier.ready,
                 "audit": recording.ready,
-                "ext_proc": await probe.ready(),
+                "ext_proc": await probe.look(),
             }
 
         authorization = Authorization(gate, recording, metrics, telemetry.tracer, ready=ready)

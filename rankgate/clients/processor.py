@@ -38,6 +38,10 @@ class ProcessorProbe:
             self._asking = asyncio.create_task(self._ask())
         return await asyncio.shield(self._asking)
 
+    async def look(self) -> bool:
+        """Ask now, for those who only watch: what they see is no answer to a call that comes later."""
+        return any(await asyncio.gather(*(self._serving(path) for path in self._directory.glob("ext_proc-*.sock"))))
+
     async def stop(self) -> None:
         """Close every channel."""
         if self._asking is not None:
@@ -46,9 +50,9 @@ class ProcessorProbe:
         self._channels.clear()
 
     async def _ask(self) -> bool:
-        answers = await asyncio.gather(*(self._serving(path) for path in self._directory.glob("ext_proc-*.sock")))
-        self._seen = self._monotonic() if any(answers) else None
-        return any(answers)
+        ready = await self.look()
+        self._seen = self._monotonic() if ready else None
+        return ready
 
     async def _serving(self, path: Path) -> bool:
         if path not in self._channels:

@@ -106,6 +106,13 @@ async def test_a_process_that_comes_up_is_seen_by_the_next_caller(probe, serve):
     assert await probe.ready()
 
 
+async def test_what_a_watcher_saw_is_no_answer_to_a_later_call(probe, serve):
+    servicer = await serve(0, SERVING)
+    assert await probe.look()
+    await servicer.set(SERVICE, NOT_SERVING)
+    assert not await probe.ready()
+
+
 async def test_callers_at_the_same_time_share_one_question(probe, serve):
     servicer = await serve(0, SERVING)
     assert await asyncio.gather(*(probe.ready() for _ in range(20))) == [True] * 20
