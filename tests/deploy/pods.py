@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -128,9 +129,14 @@ class Pod:
         named = {entry["name"]: entry["containerPort"] for entry in container.get("ports", []) if "name" in entry}
         return port if isinstance(port, int) else int(named[port])
 
+    def container(self, name: str) -> Container:
+        """Return a container by its name."""
+        (found,) = (container for container in self.every() if container["name"] == name)
+        return self._container(found)
+
     def _container(self, container: Manifest) -> Container:
         image = read()
-        own = container["image"].rpartition(":")[0].endswith("rankgate")
+        own = re.fullmatch(r"(.*/)?rankgate[:@].*", container["image"]) is not None
         command = container.get("command") or (list(image.entrypoint) if own else None)
         assert command, f"{container['name']}: nothing says what its image runs"
         environment = dict(image.environment) if own else {}
@@ -141,17 +147,18 @@ class Pod:
             container["name"],
             (*command, *container.get("args", [])),
             environment,
-            self._shared()
-            | {m["mountPath"]: self._mount(container["name"], m) for m in container.get("volumeMounts", [])},
+            {**self._elsewhere(), **self._mounts(container)},
             context["runAsUser"],
             context["runAsGroup"],
         )
 
-    def _shared(self) -> dict[str, Path]:
-        """Return the folders that containers share: a container may write a path down that another one has."""
-        shared = {volume["name"] for volume in self.spec["volumes"] if "emptyDir" in volume}
-        mounts = [mount for container in self.every() for mount in container.get("volumeMounts", [])]
-        return {m["mountPath"]: self._mount("", m) for m in mounts if m["name"] in shared}
+    def _mounts(self, container: Manifest) -> dict[str, Path]:
+        mounts = container.get("volumeMounts", [])
+        return {mount["mountPath"]: self._mount(container["name"], mount) for mount in mounts}
+
+    def _elsewhere(self) -> dict[str, Path]:
+        """Return what the others mount: a container may write a path down that only another one has."""
+        return {path: place for container in self.every() for path, place in self._mounts(container).items()}
 
     def _field(self, source: Manifest) -> str:
         assert source == {"fieldRef": {"fieldPath": "metadata.uid"}}, source
@@ -162,13 +169,26 @@ class Pod:
         if "emptyDir" in volume:
             return self._world.place(f"volume-{mount['name']}")
         folder = f"files-{container}/{mount['name']}"
-        for name, content in self._files(volume).items():
-            self._write(f"{folder}/{name}", content)
-        return self._world.folder / folder / mount.get("subPath", "")
+        if not (self._world.folder / folder).exists():
+            self._fill(folder, self._files(volume))
+        # A subPath is bound to the file itself, and never sees another version.
+        return self._world.folder / folder / (f"..1/{mount['subPath']}" if "subPath" in mount else "")
 
-    def _write(self, name: str, content: bytes) -> None:
-        if not (self._world.folder / name).exists():
-            self._world.write(name, content)
+    def _fill(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Lay a mounted ConfigMap or Secret out as the kubelet does: names lead to a version by way of `..data`."""
+        for name, content in files.items():
+            self._world.write(f"{folder}/..1/{name}", content)
+            (self._world.folder / folder / name).symlink_to(f"..data/{name}")
+        (self._world.folder / folder / "..data").symlink_to("..1")
+
+    def replace(self, volume: str, files: Mapping[str, bytes]) -> None:
+        """Give the files of a mounted volume new contents, all at once, as the kubelet does."""
+        for folder in self._world.folder.glob(f"files-*/{volume}"):
+            (folder / "..2").mkdir()
+            for name, content in files.items():
+                (folder / "..2" / name).write_bytes(content)
+            (folder / "..data_tmp").symlink_to("..2")
+            (folder / "..data_tmp").rename(folder / "..data")
 
     def _files(self, volume: Manifest) -> dict[str, bytes]:
         if "configMap" in volume:

@@ -16,7 +16,7 @@ def admitted(pod: Manifest) -> None:
     """Hold a pod to the restricted Pod Security Standard, and to a read-only root and limits beyond it."""
     assert pod["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-    for volume in pod["volumes"]:
+    for volume in pod.get("volumes", []):
         assert set(volume) - {"name"} <= VOLUMES, volume["name"]
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         name, context = container["name"], container["securityContext"]
@@ -32,7 +32,7 @@ def admitted(pod: Manifest) -> None:
 
 
 def order_is_right(pod: Manifest, sidecars: list[str]) -> None:
-    """Hold a pod to the start order: a sidecar each with probes, Envoy last, then the reranker, which waits at its end."""
+    """Hold a pod to the start order: sidecars with probes, Envoy last, then the reranker, which waits at its end."""
     found = [c for c in pod["initContainers"] if c.get("restartPolicy") == "Always"]
     assert [container["name"] for container in found] == sidecars
     assert sidecars[-1] == "envoy"

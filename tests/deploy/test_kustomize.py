@@ -12,7 +12,7 @@ from pathlib import Path
 import cohere
 import httpx
 import pytest
-from deploy.calling import rerank
+from deploy.calling import denied, rerank
 from deploy.cluster import ISSUER_HOST, Cluster
 from deploy.containers import World
 from deploy.dockerfile import ROOT
@@ -108,6 +108,14 @@ def test_the_reranker_takes_no_call_without_the_lent_key(running: Running) -> No
 def test_envoy_accepts_what_the_pod_renders_for_it(running: Running) -> None:
     file = running.world.folder / "volume-rankgate-envoy/envoy.yaml"
     subprocess.run([envoy_binary(), "--mode", "validate", "--config-path", file], check=True, capture_output=True)
+
+
+def test_a_changed_config_map_takes_effect_without_a_restart(running: Running) -> None:
+    folder = ROOT / "deploy/kubernetes/component/policies"
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    token = running.cluster.token("search", "caller")
+    running.pod.replace("rankgate-policies", files | {"data.json": b'{"callers": {}, "limits": {"documents": 9}}'})
+    running.world.wait(running.pod.container("ext-authz"), lambda: denied(running.url, token))
 
 
 def test_every_container_ends_in_order_when_told_to(running: Running) -> None:

@@ -28,6 +28,12 @@ def kustomize(folder: Path) -> str:
     return subprocess.run([*command, folder], check=True, capture_output=True, text=True).stdout
 
 
+def helm(chart: Path, *options: str | Path) -> str:
+    """Return what `helm template` prints; raises CalledProcessError where the values are refused."""
+    command = [tool("helm"), "template", "gate", chart, "--namespace", "search", *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def validate(text: str, folder: Path, version: str) -> None:
     """Hold manifests to the schema of one release of Kubernetes; a member it does not know is a fault."""
     file = folder / f"{version}.yaml"

@@ -1,0 +1,72 @@
+{{- define "rankgate.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name }}{{ .Release.Name | trunc 63 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "rankgate.selector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "rankgate.labels" -}}
+{{ include "rankgate.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "rankgate.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}{{ default (include "rankgate.fullname" .) .Values.serviceAccount.name }}{{ else }}{{ default "default" .Values.serviceAccount.name }}{{ end -}}
+{{- end -}}
+
+{{- define "rankgate.policies" -}}
+{{- default (printf "%s-policies" (include "rankgate.fullname" .)) .Values.policy.configMap -}}
+{{- end -}}
+
+{{- define "rankgate.keys" -}}
+{{- required "keys.existingSecret: name a Secret with masking_key: kubectl create secret generic NAME --from-file=masking_key" .Values.keys.existingSecret -}}
+{{- end -}}
+
+{{/* An image by digest where there is one: (dict "image" .Values.x.image "context" .) */}}
+{{- define "rankgate.image" -}}
+{{- $own := .context.Values.image -}}
+{{- $repository := default $own.repository .image.repository -}}
+{{- $tag := .image.tag -}}
+{{- $digest := .image.digest -}}
+{{- if not .image.repository }}{{ $tag = default $own.tag $tag }}{{ $digest = default $own.digest $digest }}{{ end -}}
+{{- if $digest }}{{ $repository }}@{{ $digest }}{{ else }}{{ $repository }}:{{ default .context.Chart.AppVersion $tag }}{{ end -}}
+{{- end -}}
+
+{{/* The settings file: yours, and over them what this chart mounts and listens on. */}}
+{{- define "rankgate.settings" -}}
+{{- $listen := dict "address" "0.0.0.0" "port" 8080 -}}
+{{- if .Values.tls.existingSecret -}}
+{{- $_ := set $listen "certificate_file" "/etc/rankgate/tls/tls.crt" -}}
+{{- $_ := set $listen "key_file" "/etc/rankgate/tls/tls.key" -}}
+{{- else -}}
+{{- $_ := set $listen "insecure_plaintext" true -}}
+{{- end -}}
+{{- $policy := dict "engine" "embedded" "directory" "/etc/rankgate/policies" -}}
+{{- if .Values.opa.enabled }}{{ $policy = dict "engine" "opa" "url" "unix:///run/opa/opa.sock" }}{{ end -}}
+{{- $audit := dict "directory" "/var/lib/rankgate/audit" -}}
+{{- if .Values.audit.redis.existingSecret -}}
+{{- $_ := set $audit "redis_password_file" "/run/secrets/redis/password" -}}
+{{- $_ := set $audit "redis_ca_file" "/run/secrets/redis/ca.crt" -}}
+{{- end -}}
+{{- $credentials := dict "broker" "none" -}}
+{{- if .Values.keys.upstreamKey }}{{ $credentials = dict "broker" "file" "file" "/run/secrets/upstream/upstream_key" }}{{ end -}}
+{{- $owned := dict
+      "listen" $listen
+      "upstream" (dict "url" (printf "http://127.0.0.1:%d" (int .Values.reranker.port)))
+      "masking" (dict "key_file" "/run/secrets/masking/masking_key")
+      "policy" $policy
+      "credentials" $credentials
+      "audit" $audit
+      "sockets" (dict "directory" "/run/rankgate/sockets" "group" 64000)
+      "health" (dict "address" "0.0.0.0" "ext_authz_port" 9101 "ext_proc_port" 9201) -}}
+{{- mergeOverwrite (deepCopy .Values.settings) $owned | toToml -}}
+{{- end -}}

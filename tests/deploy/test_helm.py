@@ -1,0 +1,300 @@
+"""The Helm chart: its schema, what it renders, and the pods it makes, started as processes for the cohere SDK."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import secrets
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from certificates import Identity, identity
+from deploy.calling import denied, rerank
+from deploy.cluster import ISSUER_HOST, Cluster
+from deploy.containers import World, free_port
+from deploy.dockerfile import ROOT
+from deploy.pods import Given, Manifest, Pod, documents, find, pod_spec
+from deploy.shape import admitted, grace_is_enough, order_is_right, sockets_are_private
+from deploy.tools import NEWEST, OLDEST, helm, tool, validate
+
+from rankgate.audit.names import stream_pattern
+from rankgate.clients.embedded import envoy_binary
+from rankgate.settings import Settings
+
+CHART = ROOT / "deploy/helm/rankgate"
+PLAIN: dict[str, Any] = {
+    "keys": {"existingSecret": "keys"},
+    "policy": {"data": {"callers": {"search": ["caller"]}, "limits": {"documents": 200}}},
+}
+# Everything that can be switched on.
+FULL: dict[str, Any] = PLAIN | {
+    "image": {"repository": "registry.example/rankgate", "digest": f"sha256:{'0' * 64}"},
+    "keys": {"existingSecret": "keys", "upstreamKey": True},
+    "tls": {"existingSecret": "tls"},
+    "opa": {"enabled": True},
+    "audit": {"redis": {"existingSecret": "redis"}},
+    "settings": {"audit": {"redis_url": "rediss://redis.audit:6380"}, "limits": {"documents": 20}},
+    "autoscaling": {"enabled": True},
+    "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+    "reranker": {
+        "env": [{"name": "RERANKER_KEY_FILE", "value": "/run/secrets/reranker/upstream_key"}],
+        "volumeMounts": [{"name": "key", "mountPath": "/run/secrets/reranker", "readOnly": True}],
+    },
+    "extraVolumes": [{"name": "key", "secret": {"secretName": "keys", "defaultMode": 0o444}}],
+}
+SIDECARS = {"plain": ["ext-proc", "ext-authz", "envoy"], "full": ["opa", "ext-proc", "ext-authz", "envoy"]}
+
+
+def render(values: dict[str, Any], folder: Path) -> str:
+    file = folder / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return helm(CHART, "--values", file)
+
+
+@pytest.fixture(scope="module", params=["plain", "full"])
+def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, render({"plain": PLAIN, "full": FULL}[request.param], folder)
+
+
+@pytest.fixture(scope="module")
+def manifests(rendered: tuple[str, str]) -> list[Manifest]:
+    return documents(rendered[1])
+
+
+@dataclass(frozen=True)
+class Running:
+    name: str
+    world: World
+    pod: Pod
+    cluster: Cluster
+    tls: Identity
+    redis: redis.Redis | None
+    manifests: list[Manifest]
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.name == 'full' else 'http'}://127.0.0.1:{self.world.port(8080)}"
+
+    @property
+    def token(self) -> str:
+        return self.cluster.token("search", "caller")
+
+
+@contextlib.contextmanager
+def redis_with_tls(folder: Path, own: Identity, password: str) -> Iterator[redis.Redis]:
+    """Run Debian's server, the only one here that speaks TLS."""
+    program, port = shutil.which("redis-server"), free_port()
+    if program is None:
+        pytest.skip("redis-server is not on PATH; no other one here speaks TLS")
+    options = {
+        "--port": 0, "--tls-port": port, "--bind": "127.0.0.1", "--dir": folder, "--save": "",
+        "--tls-cert-file": own.certificate, "--tls-key-file": own.key, "--tls-ca-cert-file": own.certificate,
+        "--tls-auth-clients": "no", "--requirepass": password,
+    }  # fmt: skip
+    command = [program, *(str(part) for pair in options.items() for part in pair)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis("127.0.0.1", port, password=password, ssl=True, ssl_ca_certs=str(own.certificate)) as client:
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def running(
+    programs: dict[str, Path],
+    rendered: tuple[str, str],
+    manifests: list[Manifest],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("running")
+    own, password = identity(folder / "tls", "127.0.0.1"), secrets.token_hex(8)
+    with contextlib.ExitStack() as scope:
+        cluster = scope.enter_context(Cluster(folder / "cluster"))
+        given = Given(
+            config_maps={"kube-root-ca.crt": {"ca.crt": cluster.authority}},
+            secrets={
+                "keys": {"masking_key": secrets.token_bytes(32), "upstream_key": secrets.token_urlsafe(24).encode()},
+                "tls": {"tls.crt": own.certificate.read_bytes(), "tls.key": own.key.read_bytes()},
+                "redis": {"password": password.encode(), "ca.crt": own.certificate.read_bytes()},
+            },
+        )
+        world = scope.enter_context(World(programs))
+        world.hosts[ISSUER_HOST] = cluster.address
+        client = None
+        if rendered[0] == "full":
+            client = scope.enter_context(redis_with_tls(folder, own, password))
+            world.hosts["redis.audit:6380"] = f"127.0.0.1:{client.connection_pool.connection_kwargs['port']}"
+        world.port(8000)
+        pod = Pod(find(manifests, "Deployment"), manifests, given, world)
+        pod.start()
+        yield Running(rendered[0], world, pod, cluster, own, client, manifests)
+
+
+def test_a_service_account_of_the_cluster_gets_ranked_answers(running: Running) -> None:
+    answer = rerank(running.url, running.token, tls=running.tls.client())
+    assert answer.results[0].index == 1
+
+
+def test_another_service_account_is_denied(running: Running) -> None:
+    assert denied(running.url, running.cluster.token("search", "default"), tls=running.tls.client())
+
+
+def test_envoy_accepts_what_the_pod_renders_for_it(running: Running) -> None:
+    file = running.world.folder / "volume-rankgate-envoy/envoy.yaml"
+    subprocess.run([envoy_binary(), "--mode", "validate", "--config-path", file], check=True, capture_output=True)
+
+
+def test_helm_test_finds_the_gate_in_front(running: Running) -> None:
+    world = running.world
+    world.hosts["gate-rankgate:80"] = f"127.0.0.1:{world.port(8080)}"
+    test = Pod(find(running.manifests, "Pod"), running.manifests, Given(), world)
+    (container,) = test.every()
+    test.complete(container)
+
+
+def test_decisions_are_shipped_to_redis_over_tls(running: Running) -> None:
+    if running.redis is None:
+        pytest.skip("this one keeps its trail in the pod")
+    client = running.redis
+    rerank(running.url, running.token, tls=running.tls.client())
+    running.world.wait(
+        running.pod.container("ext-authz"),
+        lambda: len(list(client.scan_iter(stream_pattern("default"), _type="stream"))) == 2,
+    )
+
+
+def test_a_changed_config_map_takes_effect_without_a_restart(running: Running) -> None:
+    files = {
+        key: value.encode()
+        for key, value in find(running.manifests, "ConfigMap", "gate-rankgate-policies")["data"].items()
+    }
+    changed = files | {"data.json": b'{"callers": {}, "limits": {"documents": 9}}'}
+    assert not denied(running.url, running.token, tls=running.tls.client())
+    running.pod.replace("rankgate-policies", changed)
+    running.world.wait(
+        running.pod.container("ext-authz"), lambda: denied(running.url, running.token, tls=running.tls.client())
+    )
+
+
+def test_every_container_ends_in_order_when_told_to(running: Running) -> None:
+    codes = running.pod.stop()
+    assert list(codes) == ["reranker", *SIDECARS[running.name][::-1]]
+    assert set(codes.values()) <= {0, -15}
+    assert {codes[name] for name in ("envoy", "ext-authz", "ext-proc")} == {0}
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_every_manifest_is_valid(manifests: list[Manifest], tmp_path: Path, version: str) -> None:
+    # A kind of the Prometheus operator's, which no release of Kubernetes knows.
+    known = [manifest for manifest in manifests if manifest["kind"] != "PodMonitor"]
+    validate(yaml.safe_dump_all(known), tmp_path, version)
+
+
+def test_the_pod_fits_the_restricted_profile(manifests: list[Manifest]) -> None:
+    admitted(pod_spec(find(manifests, "Deployment")))
+    admitted(pod_spec(find(manifests, "Pod")))
+
+
+def test_the_pod_keeps_its_order_its_time_and_its_secrets(rendered: tuple[str, str], manifests: list[Manifest]) -> None:
+    pod = pod_spec(find(manifests, "Deployment"))
+    order_is_right(pod, SIDECARS[rendered[0]])
+    grace_is_enough(pod, settings(manifests))
+    sockets_are_private(pod)
+
+
+def settings(manifests: list[Manifest]) -> Settings:
+    return Settings(**tomllib.loads(find(manifests, "ConfigMap", "gate-rankgate-settings")["data"]["rankgate.toml"]))
+
+
+def test_values_become_settings(rendered: tuple[str, str], manifests: list[Manifest]) -> None:
+    found = settings(manifests)
+    assert found.limits.documents == {"plain": 1000, "full": 20}[rendered[0]]
+    assert found.policy.engine == {"plain": "embedded", "full": "opa"}[rendered[0]]
+    assert (found.listen.certificate_file is not None) == (rendered[0] == "full")
+    assert found.issuers[0].claims.tenant == r"kubernetes\.io.namespace"
+
+
+def test_a_disruption_budget_comes_with_more_than_one_replica(tmp_path: Path) -> None:
+    for values, expected in (({}, 0), ({"replicaCount": 2}, 1), ({"autoscaling": {"enabled": True}}, 1)):
+        kinds = [manifest["kind"] for manifest in documents(render(PLAIN | values, tmp_path))]
+        assert kinds.count("PodDisruptionBudget") == expected, values
+
+
+def test_autoscaling_looks_at_the_reranker_alone(tmp_path: Path) -> None:
+    found = documents(render(PLAIN | {"autoscaling": {"enabled": True}}, tmp_path))
+    (metric,) = find(found, "HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert metric["containerResource"]["container"] == "reranker"
+    assert "replicas" not in find(found, "Deployment")["spec"]
+
+
+def test_an_image_is_named_by_its_digest_where_there_is_one(
+    rendered: tuple[str, str], manifests: list[Manifest]
+) -> None:
+    pod = pod_spec(find(manifests, "Deployment"))
+    own = {container["image"] for container in pod["initContainers"] if "command" not in container}
+    expected = {"plain": "rankgate:0.1.0", "full": f"registry.example/rankgate@sha256:{'0' * 64}"}
+    assert own == {expected[rendered[0]]}
+    for container in pod["initContainers"]:
+        assert not container["image"].endswith((":latest", ":"))
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"settings": {"listen": {"port": 1}}}, "port"),
+        ({"settings": {"sockets": {"directory": "/tmp"}}}, "sockets"),
+        ({"settings": {"limits": {"documents": "many"}}}, "documents"),
+        ({"settings": {"issuers": []}}, "issuers"),
+        ({"opa": {"enable": True}}, "enable"),
+        ({"image": {"digest": "sha256:short"}}, "digest"),
+        ({"reranker": {"preStopSeconds": 0}}, "preStopSeconds"),
+    ],
+)
+def test_values_that_can_have_no_effect_are_refused_by_name(values: dict[str, Any], named: str, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        render(PLAIN | values, tmp_path)
+    assert named in caught.value.stderr
+
+
+def test_without_keys_the_remedy_is_told(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        render({}, tmp_path)
+    assert "kubectl create secret generic" in caught.value.stderr
+
+
+def test_lint_finds_nothing(tmp_path: Path) -> None:
+    command = [tool("helm"), "lint", "--strict", CHART, "--set", "keys.existingSecret=keys"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_the_schema_of_the_values_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("values_schema", ROOT / "deploy/helm/values_schema.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shipped = (CHART / "values.schema.json").read_text()
+    assert shipped == module.text(), "write it again: python deploy/helm/values_schema.py"
+    assert set(yaml.safe_load((CHART / "values.yaml").read_text())) | {"global"} == set(
+        json.loads(shipped)["properties"]
+    )
+
+
+def test_the_chart_and_the_component_ship_one_policy_and_one_version() -> None:
+    component = ROOT / "deploy/kubernetes/component/policies/policy.rego"
+    assert (CHART / "policies/policy.rego").read_text() == component.read_text()
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert chart["appVersion"] == chart["version"] == project["version"]
