@@ -31,6 +31,7 @@ from rankgate.errors import Reason
 from rankgate.settings import AuditSettings
 
 WAIT_S = 20.0
+NOTHING = "no events for what was asked\n"
 ROOT = Path(__file__).parents[1]
 DENIED = decision(2, allowed=False, reason=Reason.POLICY_DENIED, status=403, caller=Caller("i", "crawler", "umbrella"))
 
@@ -112,14 +113,16 @@ def test_json_lines_are_the_stored_bodies_byte_for_byte(server: Server, tmp_path
 
 
 def test_the_table_shows_who_what_and_the_receipt(server: Server, tmp_path: Path) -> None:
-    log = ship(server, tmp_path, decision(), completion(), DENIED)
+    ship(server, tmp_path, decision(), completion(), DENIED)
     out, _ = run(server)
     heading, began, allowed, completed, denied = out.splitlines()
     assert heading.split() == ["TIME", "EVENT", "REASON", "SUBJECT", "TENANT", "ROUTE", "DOCS", "FOUND", "RECEIPT"]
     assert "log_began" in began
-    assert allowed.split()[1:] == ["allow", "allowed", "indexer", "acme", "cohere-v2", "3", "3", f"{log.name}#1"]
-    assert completed.split()[1] == "complete"
-    assert denied.split()[1:4] == ["deny", "policy_denied", "crawler"]
+    assert allowed.split()[1:] == [
+        "allow", "allowed:", "within", "hours", "indexer", "acme", "cohere-v2", "3", "3", "decision-1",
+    ]  # fmt: skip
+    assert (completed.split()[1], completed.split()[-1]) == ("complete", "decision-1")
+    assert denied.split()[1:6] == ["deny", "policy_denied:", "within", "hours", "crawler"]
     assert "\x1b" not in out
 
 
@@ -156,7 +159,9 @@ def test_every_log_of_the_deployment_is_read_in_order_of_time_and_no_other(serve
     client.xadd(stream_key("other", first.name), stray, id="1-0")
     client.xadd(stream_key("default", f"{first.name}:checkpoints"), {"note": "x"})
     assert [event["metadata"]["log_name"] for event in lines(server)] == [first.name] * 3 + [second.name] * 3
-    assert {event["metadata"]["log_name"] for event in lines(server, "--log", second.name)} == {second.name}
+    for named in (second.name, second.name[:-1]):
+        shown = {event["metadata"]["log_name"] for event in lines(server, "--log", named)}
+        assert shown == ({second.name} if first.name[:-1] != named else {first.name, second.name})
     assert len(lines(server, "--deployment", "other", code=1)) == 1
 
 
@@ -164,7 +169,7 @@ def test_an_allow_without_completion_is_shown_as_unconfirmed(server: Server, tmp
     log = ship(server, tmp_path, decision(1), completion(1), decision(3), DENIED)
     last = lines(server, "--unconfirmed-after", "1")[-1]
     assert last == {
-        "rankgate": "unconfirmed", "decision_id": "decision-3", "time": TIME + 3, "receipt": f"{log.name}#3",
+        "rankgate": "unconfirmed", "decision_id": "decision-3", "time": TIME + 3, "position": f"{log.name}#3",
         "subject": "indexer", "tenant": "acme", "route": "cohere-v2",
     }  # fmt: skip
     assert not any("rankgate" in event for event in lines(server, "--unconfirmed-after", "0"))
@@ -230,10 +235,13 @@ def test_a_follower_without_since_starts_now_and_survives_an_outage(server: Serv
         assert next_line(process).startswith("TIME")
         server.kill()
         assert process.stderr is not None
-        assert "trying again" in process.stderr.readline()
+        told = process.stderr.readline()
+        assert told.startswith(f"the trail at {server.url} cannot be read: ")
+        assert told.endswith("trying again until it is back\n")
         server.start()
         ship(server, tmp_path, DENIED)
         assert "policy_denied" in next_line(process)
+        assert process.stderr.readline() == f"the trail at {server.url} is back\n"
 
 
 def test_ctrl_c_ends_quietly(server: Server, tmp_path: Path) -> None:
@@ -321,12 +329,35 @@ def test_colours_are_for_terminals_without_no_color(
 def test_a_trail_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     nowhere = Server(Path("none"), tmp_path)
     _, err = run(nowhere, code=1)
-    assert err == "Error: the trail cannot be read: unreachable\n"
+    assert err.startswith(f"Error: the trail at {nowhere.url} cannot be read: unreachable; ")
+    assert len(err.splitlines()) == 1
+
+
+def test_what_finds_nothing_says_so(server: Server, tmp_path: Path) -> None:
+    assert run(server)[1] == "no events\n"
+    ship(server, tmp_path, decision(1))
+    assert run(server, "--filter", "decision=deny") == (run(server)[0].splitlines()[0] + "\n", NOTHING)
+    assert run(server)[1] == ""
+
+
+def test_an_unknown_log_or_deployment_is_told_with_those_there_are(server: Server, tmp_path: Path) -> None:
+    log = ship(server, tmp_path, decision(1))
+    _, err = run(server, "--log", "nobody/ext", code=1)
+    assert err == f"Error: no log begins with nobody/ext; known are {log.name}\n"
+    _, err = run(server, "--deployment", "prod", code=1)
+    assert err == "Error: there is no trail of deployment prod; known are default\n"
 
 
 @pytest.mark.parametrize(
     "options",
-    [["--filter", "colour=red"], ["--since", "yesterday"], ["--consumer", "a"], ["--redis", "http://localhost"]],
+    [
+        ["--filter", "colour=red"],
+        ["--filter", "decision=denied"],
+        ["--filter", "status=4xx"],
+        ["--since", "yesterday"],
+        ["--consumer", "a"],
+        ["--redis", "http://localhost"],
+    ],
 )
 def test_wrong_usage_exits_2(tmp_path: Path, options: list[str]) -> None:
     _, err = run(Server(Path("none"), tmp_path), *options, code=2)

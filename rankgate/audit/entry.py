@@ -28,7 +28,10 @@ class BodyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What listings and filters need of one event; empty or None where the event does not say."""
+    """What listings and filters need of one event; empty or None where the event does not say.
+
+    `note` is the first reason of the policy, else the detail.
+    """
 
     kind: str
     deployment: str
@@ -50,6 +53,7 @@ class Row:
     findings: int = 0
     what: str = ""
     word: str = ""
+    note: str = ""
     trace: str = ""
 
     @property
@@ -58,7 +62,7 @@ class Row:
         return "" if self.allowed is None else "allow" if self.allowed else "deny"
 
     @property
-    def receipt(self) -> str:
+    def position(self) -> str:
         """Return `<log>#<index>`, which names the entry for good."""
         return f"{self.log}#{self.index}"
 
@@ -134,6 +138,7 @@ def read_body(body: bytes) -> Row:
         findings=sum(_number(findings, name, 2**63) for name in findings),
         what=_text(ours, "what"),
         word=_text(ours, "word"),
+        note=_note(ours),
         trace=_text(ours, "trace"),
     )
 
@@ -164,6 +169,15 @@ def _object(parent: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BodyError(f"{name} is not an object")
     return value
+
+
+def _note(ours: Mapping[str, Any]) -> str:
+    reasons, detail = ours.get("policy_reasons"), ours.get("detail")
+    if isinstance(reasons, list) and reasons:
+        detail = reasons[0]
+    elif isinstance(detail, dict):
+        detail = ", ".join(f"{name}={value}" for name, value in detail.items())
+    return detail.encode("utf-8", "replace").decode("utf-8") if isinstance(detail, str) else ""
 
 
 def _text(parent: Mapping[str, Any], name: str, *, required: bool = False) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rankgate.audit.entry import Row
+from rankgate.audit.event import Outcome, What
 from rankgate.audit.names import StreamId
 
 __all__ = ["FILTER_KEYS", "Filter", "parse_since", "unconfirmed"]
@@ -31,6 +32,14 @@ _VALUES: Mapping[str, Callable[[Row], str]] = {
 }
 FILTER_KEYS = tuple(_VALUES)
 
+# Keys that have no other values: any other would match nothing, for ever and unseen.
+_CLOSED: Mapping[str, tuple[str, ...]] = {
+    "type": ("decision", "completion", "lifecycle"),
+    "decision": ("allow", "deny"),
+    "outcome": tuple(outcome.value for outcome in Outcome),
+    "what": tuple(what.value for what in What),
+}
+
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -49,6 +58,10 @@ class Filter:
             key, equals, value = term.partition("=")
             if not equals or key not in _VALUES:
                 raise ValueError(f"a filter is key=value with one of the keys {', '.join(FILTER_KEYS)}")
+            if value not in _CLOSED.get(key, (value,)):
+                raise ValueError(f"{key} is one of {', '.join(_CLOSED[key])}")
+            if key == "status" and not (value.isascii() and value.isdecimal()):
+                raise ValueError("status is a number, as 403")
             wanted.setdefault(key, set()).add(value)
         return cls({key: frozenset(values) for key, values in wanted.items()})
 

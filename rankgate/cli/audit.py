@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+
+from rankgate.audit.text import printable
+
+if TYPE_CHECKING:
+    from rankgate.clients.trail import Trail
 
 __all__ = ["audit"]
 
@@ -31,7 +37,7 @@ def audit() -> None:
 @click.option(
     "--deployment", envvar="RANKGATE_DEPLOYMENT", help="Whose trail; without it that of --config, or `default`."
 )
-@click.option("--log", help="One log only, by its name.")
+@click.option("--log", help="Only logs whose name begins so, as local/ext_authz-0.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes; new logs are picked up.")
 @click.option("--since", help="A duration like 10m, an RFC 3339 time, or a stream id.")
 @click.option(
@@ -72,24 +78,27 @@ def tail(
     consumer: str | None,
     unconfirmed_after: float,
 ) -> None:
-    """Print the events of every log of a deployment, in order of time.
+    """Print the events of every log of a deployment, about in order of time: as they were written down.
 
     Without --since everything that is there, with --follow what comes from now on. Every event's fields are derived
     again from its body; what does not agree is shown as a mismatch, whatever the filter. `unconfirmed` marks an allow
     that no completion followed; in a group it is not derived, because a completion may go to another reader.
 
     Filter keys: type, decision (allow, deny), reason, outcome, status, issuer, subject, tenant, route, dialect, model,
-    decision_id, log, what, word. A repeated key widens, another key narrows.
+    decision_id, log, what, word. A repeated key widens, another key narrows. The RECEIPT is the decision_id, which a
+    caller gets with every answer.
 
-    Exits 1 if the trail cannot be read or an entry does not agree with its body.
+    A table fits its terminal and is complete in a pipe. Exits 1 if the trail cannot be read, there is no such log or
+    deployment, or an entry does not agree with its body; 130 at Ctrl-C.
     """
     import time
 
     import redis
 
     from rankgate.audit.reading import Filter, parse_since
-    from rankgate.cli.audit_tail import Group, Tail
-    from rankgate.clients.audit_redis import connect, fault_word
+    from rankgate.cli.audit_lines import Table
+    from rankgate.cli.audit_tail import Group, Tail, unreadable
+    from rankgate.clients.audit_redis import connect
     from rankgate.clients.trail import Trail
     from rankgate.settings import load
 
@@ -113,18 +122,54 @@ def tail(
     after = 0.0 if group else unconfirmed_after
     # A buffer of our own: sys.stdout.buffer is none where Python was told not to buffer.
     out = open(sys.stdout.fileno(), "wb", closefd=False)  # noqa: SIM115 - a descriptor, flushed below
-    run = Tail(Trail(client, deployment or "default", log), wanted, output, out, _style(), after)
+    deployment, where = deployment or "default", _where(url)
+    trail = Trail(client, deployment, log)
+    table = Table(_style(), _width()) if output == "table" else None
+    run = Tail(trail, wanted, table, out, where, after)
     with _ending_cleanly(ctx, out):
         try:
+            missing = _missing(trail, deployment, log)
+            if missing and not follow:
+                raise click.ClickException(missing)
+            if missing:
+                click.echo(f"{missing}; waiting for it", err=True)
             if group:
                 run.consume(Group(group, consumer or socket.gethostname()), start, follow=follow)
             else:
                 run.read(start, follow=follow)
         except redis.RedisError as error:
-            raise click.ClickException(f"the trail cannot be read: {fault_word(error)}") from None
+            raise click.ClickException(unreadable(where, error)) from None
         out.flush()
+    if not run.shown:
+        click.echo("no events" if not (terms or since or group) else "no events for what was asked", err=True)
     if run.mismatches:
         raise click.ClickException(f"{run.mismatches} entries do not agree with their body")
+
+
+def _where(url: str) -> str:
+    """Return `url` without what may be a user and password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _missing(trail: Trail, deployment: str, log: str | None) -> str:
+    """Return which deployments or logs there are, where those asked for are not among them; else nothing."""
+    deployments, logs = trail.known()
+    if deployments and deployment not in deployments:
+        return f"there is no trail of deployment {printable(deployment)}; known are {_some(deployments)}"
+    if log is not None and logs and not any(name.startswith(log) for name in logs):
+        return f"no log begins with {printable(log)}; known are {_some(logs)}"
+    return ""
+
+
+def _some(names: list[str], limit: int = 20) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return printable(", ".join(names[:limit])) + more
+
+
+def _width() -> int | None:
+    """Return the width of the terminal, None where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _style() -> Callable[..., str]:

@@ -14,10 +14,11 @@ from rankgate.audit.entry import Row, differing, read_body
 from rankgate.audit.names import StreamId
 from rankgate.audit.reading import Filter, unconfirmed
 from rankgate.cli import audit_lines
+from rankgate.cli.audit_lines import Table
 from rankgate.clients.audit_redis import fault_word
 from rankgate.clients.trail import Item, Trail
 
-__all__ = ["Group", "Tail"]
+__all__ = ["Group", "Tail", "unreadable"]
 
 BLOCK_MS = 500
 DISCOVER_S = 2.0
@@ -35,15 +36,20 @@ class Group:
 
 @dataclass(slots=True)
 class Tail:
-    """One run. `mismatches` counts entries whose fields, place or body do not agree."""
+    """One run. `shown` counts lines written, `mismatches` entries whose fields, place or body do not agree.
+
+    `table` draws the rows, None writes JSON; `where` names the server in messages.
+    """
 
     trail: Trail
     wanted: Filter
-    output: str
+    table: Table | None
     out: BinaryIO
-    style: Callable[..., str]
+    where: str
     unconfirmed_after_s: float
+    shown: int = 0
     mismatches: int = 0
+    _discover_at: float = 0.0
     _open: dict[str, Row] = field(default_factory=dict)
     _completed: dict[str, None] = field(default_factory=dict)
 
@@ -54,15 +60,15 @@ class Tail:
             behind = {key: self.trail.end(key) for key in keys}
             self._head()
         else:
-            behind = {key: StreamId(0, 0) for key in keys}
             self._head()
+            behind = {key: StreamId(0, 0) for key in keys}
             for item in self.trail.past({key: since or StreamId(0, 0) for key in keys}):
                 self._show([item])
                 behind[item.key] = item.id
         self._overdue()
         self.out.flush()
         if follow:
-            self._forever(lambda: self._follow(behind))
+            self._forever(lambda: self._follow_once(behind))
 
     def consume(self, group: Group, since: StreamId | None, *, follow: bool) -> None:
         """Write what the group has not acknowledged; acknowledge each entry after it was written out."""
@@ -72,36 +78,36 @@ class Tail:
         while keys and (items := self.trail.take(keys, group.name, group.consumer, None)):
             self._write_and_acknowledge(items, group)
         if follow:
-            self._forever(lambda: self._consume_on(group, keys, since))
+            self._forever(lambda: self._consume_once(group, keys, since))
 
-    def _follow(self, behind: dict[str, StreamId]) -> None:
-        discover_at = time.monotonic() + DISCOVER_S
-        while True:
-            if behind:
-                items = self.trail.next(behind, BLOCK_MS)
-                self._show(items)
-                for item in items:
-                    behind[item.key] = item.id
-            else:
-                time.sleep(BLOCK_MS / 1000)
-            self._overdue()
-            self.out.flush()
-            if time.monotonic() >= discover_at:
-                behind |= dict.fromkeys(self.trail.discover(), StreamId(0, 0))
-                discover_at = time.monotonic() + DISCOVER_S
+    def _follow_once(self, behind: dict[str, StreamId]) -> None:
+        if behind:
+            items = self.trail.next(behind, BLOCK_MS)
+            self._show(items)
+            for item in items:
+                behind[item.key] = item.id
+        else:
+            time.sleep(BLOCK_MS / 1000)
+        self._overdue()
+        self.out.flush()
+        if self._time_to_discover():
+            behind |= dict.fromkeys(self.trail.discover(), StreamId(0, 0))
 
-    def _consume_on(self, group: Group, keys: list[str], since: StreamId | None) -> None:
-        discover_at = time.monotonic() + DISCOVER_S
-        while True:
-            if keys:
-                items = self.trail.take(keys, group.name, group.consumer, BLOCK_MS)
-                self._write_and_acknowledge(items, group)
-            else:
-                time.sleep(BLOCK_MS / 1000)
-            if time.monotonic() >= discover_at:
-                keys += self._join(group, since)
-                self._write_and_acknowledge(self.trail.left_behind(keys, group.name, group.consumer), group)
-                discover_at = time.monotonic() + DISCOVER_S
+    def _consume_once(self, group: Group, keys: list[str], since: StreamId | None) -> None:
+        if keys:
+            items = self.trail.take(keys, group.name, group.consumer, BLOCK_MS)
+            self._write_and_acknowledge(items, group)
+        else:
+            time.sleep(BLOCK_MS / 1000)
+        if self._time_to_discover():
+            keys += self._join(group, since)
+            self._write_and_acknowledge(self.trail.left_behind(keys, group.name, group.consumer), group)
+
+    def _time_to_discover(self) -> bool:
+        if time.monotonic() < self._discover_at:
+            return False
+        self._discover_at = time.monotonic() + DISCOVER_S
+        return True
 
     def _join(self, group: Group, since: StreamId | None) -> list[str]:
         keys = self.trail.discover()
@@ -109,13 +115,20 @@ class Tail:
         return keys
 
     def _forever(self, step: Callable[[], None]) -> None:
-        """Go on through outages; entries are in the stream when it is back."""
+        """Repeat `step` through outages, of which begin and end are told; entries are in the stream when it is back."""
+        away = False
         while True:
             try:
                 step()
             except redis.RedisError as error:
-                click.echo(f"the trail cannot be read now ({fault_word(error)}); trying again", err=True)
+                if not away:
+                    click.echo(f"{unreadable(self.where, error)}; trying again until it is back", err=True)
+                away = True
                 time.sleep(RETRY_S)
+            else:
+                if away:
+                    click.echo(f"the trail at {self.where} is back", err=True)
+                away = False
 
     def _write_and_acknowledge(self, items: Iterable[Item], group: Group) -> None:
         batch: list[Item] = []
@@ -132,24 +145,25 @@ class Tail:
         batch.clear()
 
     def _head(self) -> None:
-        if self.output == "table":
-            self.out.write(audit_lines.HEADING)
+        if self.table is not None:
+            self.out.write(self.table.heading())
+
+    def _write(self, line: audit_lines.Line) -> None:
+        self.out.write(line)
+        self.shown += 1
 
     def _show(self, items: Iterable[Item]) -> None:
         for item in items:
             names = differing(item.fields, item.body, item.key, str(item.id))
             if names:
                 self.mismatches += 1
-                if self.output == "table":
-                    self.out.write(audit_lines.table_mismatch(item, names, self.style))
-                else:
-                    self.out.write(audit_lines.json_mismatch(item, names))
+                table = self.table
+                self._write(table.mismatch(item, names) if table else audit_lines.json_mismatch(item, names))
                 continue
             row = read_body(item.body)
             self._note(row)
             if self.wanted.matches(row):
-                table = self.output == "table"
-                self.out.write(audit_lines.table_event(row, self.style) if table else audit_lines.json_event(item))
+                self._write(self.table.event(row) if self.table else audit_lines.json_event(item))
 
     def _note(self, row: Row) -> None:
         if not self.unconfirmed_after_s or not row.decision_id:
@@ -172,6 +186,18 @@ class Tail:
         for row in unconfirmed(self._open.values(), self._completed, now, int(self.unconfirmed_after_s * 1000)):
             del self._open[row.decision_id]
             if self.wanted.matches(row):
-                table = self.output == "table"
-                line = audit_lines.table_event(row, self.style, unconfirmed=True)
-                self.out.write(line if table else audit_lines.json_unconfirmed(row))
+                table = self.table
+                self._write(table.event(row, unconfirmed=True) if table else audit_lines.json_unconfirmed(row))
+
+
+def unreadable(where: str, error: redis.RedisError) -> str:
+    """Return why the trail at `where` cannot be read, with the next step where it is not there at all."""
+    word = fault_word(error)
+    hint = ""
+    if word in {"unreachable", "timeout"}:
+        hint = (
+            "; the Valkey of `rankgate up` runs only while the gate does"
+            if where.startswith("unix:")
+            else "; see that it runs and that the URL is right"
+        )
+    return f"the trail at {where} cannot be read: {word}{hint}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from rankgate.audit.names import StreamId, stream_pattern
+from rankgate.audit.names import StreamId, stream_key, stream_pattern
 
 __all__ = ["Item", "Trail"]
 
@@ -29,10 +29,14 @@ class Item:
 
 
 class Trail:
-    """Reads the streams of one deployment; every method raises redis.RedisError."""
+    """Reads the streams of one deployment, or those whose log's name begins with `log`.
+
+    Every method raises redis.RedisError.
+    """
 
     def __init__(self, client: redis.Redis, deployment: str, log: str | None = None) -> None:
         self._client = client
+        self._deployment = deployment
         self._pattern = stream_pattern(deployment)
         self._log = log
         self._keys: list[str] = []
@@ -46,6 +50,18 @@ class Trail:
         fresh = sorted(key for key in found - set(self._keys) if self._wanted(key))
         self._keys += fresh
         return fresh
+
+    def known(self) -> tuple[list[str], list[str]]:
+        """Return the names of the deployments there are, and of the logs of this one."""
+        keys = [
+            key.decode("utf-8", "replace")
+            for key in self._client.scan_iter(match="audit:{*}:*", count=1000, _type="stream")
+        ]
+        own = stream_key(self._deployment, "")
+        logs = {key.removeprefix(own) for key in keys if key.startswith(own)}
+        return sorted({key[len("audit:{") : key.index("}")] for key in keys}), sorted(
+            log for log in logs if ":" not in log
+        )
 
     def end(self, key: str) -> StreamId:
         """Return the id of a stream's last entry."""
@@ -106,7 +122,7 @@ class Trail:
 
     def _wanted(self, key: str) -> bool:
         log = key.split(":", 2)[2]
-        return ":" not in log and (self._log is None or log == self._log)
+        return ":" not in log and log.startswith(self._log or "")
 
     def _pages(self, key: str, since: StreamId) -> Iterator[Item]:
         low = str(since)

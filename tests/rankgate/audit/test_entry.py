@@ -129,6 +129,6 @@ def test_a_row_holds_what_listings_need() -> None:
     assert (row.decision, row.subject, row.tenant, row.route, row.model) == (
         "allow", "indexer", "acme", "cohere-v2", "rerank-v3.5",
     )  # fmt: skip
-    assert (row.findings, row.documents, row.receipt) == (3, 3, f"{LOG}#4")
+    assert (row.findings, row.documents, row.position) == (3, 3, f"{LOG}#4")
     assert read_body(leaf(completion())).status == 200
     assert read_body(leaf(lifecycle())).what == "start"

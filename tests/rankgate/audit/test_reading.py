@@ -42,10 +42,26 @@ def test_a_filter_that_would_never_match_is_refused_with_the_keys(term: str) -> 
         Filter.parse([term])
 
 
+@pytest.mark.parametrize(
+    ("term", "known"),
+    [
+        ("decision=denied", "decision is one of allow, deny"),
+        ("type=deny", "type is one of decision, completion, lifecycle"),
+        ("outcome=done", "outcome is one of complete, aborted, refused, local_reply, upstream_error"),
+        ("what=begin", "what is one of start, stop, "),
+        ("status=4xx", "status is a number"),
+    ],
+)
+def test_a_value_that_no_event_has_is_refused_with_those_there_are(term: str, known: str) -> None:
+    with pytest.raises(ValueError, match=known):
+        Filter.parse([term])
+
+
 @pytest.mark.parametrize("key", FILTER_KEYS)
 def test_every_key_reads_its_own_member(key: str) -> None:
-    values = {"type": "completion", "decision": "deny", "status": "503"}
+    values = {"type": "completion", "decision": "deny", "status": "503", "outcome": "aborted", "what": "alarm"}
     changes = {"type": {"kind": "completion"}, "decision": {"allowed": False}, "status": {"status": 503}}
+    changes |= {"outcome": {"outcome": "aborted"}, "what": {"what": "alarm"}}
     wanted = Filter.parse([f"{key}={values.get(key, 'x')}"])
     assert wanted.matches(row(**changes.get(key, {key: "x"})))
     assert not wanted.matches(row())
