@@ -13,12 +13,15 @@ PYTHON=${PYTHON:-.venv/bin/python}
 CACHE=${RANKGATE_CACHE:-$PWD/.cache}
 REPORT=$CACHE/rings # one line a ring, for .ci/run
 OPA_VERSION=v1.22.2
+HELM_VERSION=v4.3.1
+KUSTOMIZE_VERSION=v5.8.1
+KUBERNETES_VALIDATE=kubernetes-validate==1.37.0
 OIDC_PROVIDER=$PWD/tests/fakes/oidc_provider
 CLIENT_ENVIRONMENTS=$PWD/tests/clients_envs
 XDS_PROTOS=xds-protos==1.85.0
-RINGS="core clients flow policy-embedded policy-opa wire-oracle voyageai ai-sdk oidc-provider redis-server demo"
+RINGS="core clients flow policy-embedded policy-opa wire-oracle voyageai ai-sdk oidc-provider redis-server demo deploy"
 CLIENTS="litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei"
-ELSEWHERE="not flow and not opa and not npm and not redis_server and not wire_oracle and not demo"
+ELSEWHERE="not flow and not opa and not npm and not redis_server and not wire_oracle and not demo and not deploy"
 
 mkdir -p "$CACHE/bin" "$CACHE/log"
 : >"$REPORT"
@@ -65,12 +68,27 @@ ring() {
     fi
 }
 
-have_opa() {
-    command -v opa >/dev/null && return
-    command -v go >/dev/null || { missing="opa is not on PATH, and go is not there to build it"; return 1; }
-    echo "building opa $OPA_VERSION into .cache/bin, once ..."
-    once opa env GOBIN="$CACHE/bin" GOFLAGS= go install "github.com/open-policy-agent/opa@$OPA_VERSION" && return
-    missing="go could not build opa, see .cache/log/opa.log"
+# have_go_tool NAME MODULE@VERSION: on PATH, or built into .cache/bin.
+have_go_tool() {
+    command -v "$1" >/dev/null && return
+    command -v go >/dev/null || { missing="$1 is not on PATH, and go is not there to build it"; return 1; }
+    echo "building $2 into .cache/bin, once ..."
+    once "$1" env GOBIN="$CACHE/bin" GOFLAGS= go install "$2" && return
+    missing="go could not build $1, see .cache/log/$1.log"
+    return 1
+}
+
+have_opa() { have_go_tool opa "github.com/open-policy-agent/opa@$OPA_VERSION"; }
+
+# What renders and checks the manifests, beside opa, which one of the pods runs.
+have_deploy() {
+    have_opa && have_go_tool helm "helm.sh/helm/v4/cmd/helm@$HELM_VERSION" || return
+    command -v kubectl >/dev/null || have_go_tool kustomize "sigs.k8s.io/kustomize/kustomize/v5@$KUSTOMIZE_VERSION" || return
+    local to=$CACHE/kubernetes-validate
+    command -v kubernetes-validate >/dev/null && return
+    once kubernetes-validate sh -c "'$PYTHON' -m venv '$to' && '$to/bin/python' -m pip install --quiet '$KUBERNETES_VALIDATE' &&
+        ln -sf '$to/bin/kubernetes-validate' '$CACHE/bin/'" && return
+    missing="pip could not install $KUBERNETES_VALIDATE, see .cache/log/kubernetes-validate.log"
     return 1
 }
 
@@ -158,6 +176,7 @@ run() {
         fi
         ;;
     demo) ring demo tests -m demo ;;
+    deploy) if have_deploy; then ring deploy tests/deploy; else not_run deploy "$missing"; fi ;;
     *)
         echo "no ring $1; there are: $RINGS $CLIENTS" >&2
         exit 2

@@ -164,15 +164,16 @@ def test_helm_test_finds_the_gate_in_front(running: Running) -> None:
     test.complete(container)
 
 
-def test_decisions_are_shipped_to_redis_over_tls(running: Running) -> None:
-    if running.redis is None:
-        pytest.skip("this one keeps its trail in the pod")
-    client = running.redis
+def test_decisions_are_on_disk_and_where_redis_is_named_in_redis(running: Running) -> None:
     rerank(running.url, running.token, tls=running.tls.client())
-    running.world.wait(
-        running.pod.container("ext-authz"),
-        lambda: len(list(client.scan_iter(stream_pattern("default"), _type="stream"))) == 2,
-    )
+    trail = running.world.folder / "volume-rankgate-audit/audit"
+    assert {folder.name.rpartition(".")[2] for folder in trail.iterdir()} == {"ext_authz-0", "ext_proc-0"}
+    if running.redis is not None:
+        client = running.redis
+        running.world.wait(
+            running.pod.container("ext-authz"),
+            lambda: len(list(client.scan_iter(stream_pattern("default"), _type="stream"))) == 2,
+        )
 
 
 def test_a_changed_config_map_takes_effect_without_a_restart(running: Running) -> None:
