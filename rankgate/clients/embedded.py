@@ -178,7 +178,7 @@ class Stack:
         self.directory.chmod(0o700)
         self.settings.sockets.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         if self._valkey and urlsplit(self.settings.audit.redis_url or "").scheme == "unix":
-            await self._start_valkey()
+            await self.start_valkey()
         # Started together, awaited one after another: they are ready in the time of the slowest.
         waits = []
         for role, slots in self._slots.items():
@@ -202,7 +202,7 @@ class Stack:
         await child.stop(grace_s=grace_s)
         self.children.remove(child)
         if name == "valkey":
-            await self._start_valkey()
+            await self.start_valkey()
         elif name == "envoy":
             await self._start_envoy()
         else:
@@ -236,7 +236,8 @@ class Stack:
         self.children.append(child)
         return child
 
-    async def _start_valkey(self) -> None:
+    async def start_valkey(self) -> None:
+        """Start Valkey and wait until it answers; its data is where the last one left it."""
         socket = Path(urlsplit(self.settings.audit.redis_url or "").path)
         data = self.directory / "valkey"
         data.mkdir(mode=0o700, exist_ok=True)

@@ -7,7 +7,6 @@ import itertools
 import json
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from fakes.journal import bodies, log_folders
@@ -196,8 +195,7 @@ async def test_scenario_51_with_redis_down_requests_go_on_and_everything_arrives
         await valkey.wait()
         for number in range(20):
             assert (await gate.post("/v2/rerank", call(f"n{number}"))).status == 200
-        # The embedded stack has no public way to start Valkey alone: a running gate never does.
-        await gate.stack._start_valkey(Path(gate.directory / "valkey.sock"))
+        await gate.stack.start_valkey()
         events = await gate.events(within_s=30)
         shipped = {}
         for event in events:
@@ -230,7 +228,7 @@ async def test_scenario_56_a_full_log_refuses_and_recovers_once_it_is_shipped():
         assert statuses[-1] == 503
         assert "cannot record" in answer.json["message"]
         assert len(gate.upstream.requests) == statuses.count(200) + 1
-        await gate.stack._start_valkey(Path(gate.directory / "valkey.sock"))
+        await gate.stack.start_valkey()
         await accepted(gate, within_s=30)
 
 
