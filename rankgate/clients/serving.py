@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import stat
@@ -107,6 +108,9 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
         registry = new_registry(slot)
         tracer = await scope.enter_async_context(tracing(settings.traces, slot, deployment=settings.deployment))
         filter_ = await scope.enter_async_context(build(settings, slot, Telemetry(registry, tracer)))
+        # What is loaded by now stays: no collection needs to look at it again while a caller waits.
+        gc.collect()
+        gc.freeze()
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", settings.grpc_message_bytes),
