@@ -102,8 +102,37 @@ def test_a_contradiction_is_one_line_with_its_remedy(settings: Path) -> None:
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        "Error: upstream: upstream.trusted_ca is required for an https upstream; name the PEM bundle to trust"
+        "Error: upstream.trusted_ca is required for an https upstream; name the PEM bundle to trust"
     ]
+
+
+def test_every_fault_is_a_line_of_its_own_with_the_name_of_the_reference_page(settings: Path) -> None:
+    text = settings.read_text().replace('audiences = ["rerank"]', 'audience = ["rerank"]')
+    settings.write_text(text + '\n[listen]\nprot = 1\nport = "x"\n')
+    result = run("config", "check", str(settings))
+    assert sorted(result.stderr.splitlines()) == sorted([
+        "Error: issuers[0].audience: no setting has this name; did you mean issuers[0].audiences?",
+        "Error: issuers[0].audiences: is required",
+        "Error: listen.prot: no setting has this name; did you mean listen.port?",
+        "Error: listen.port: must be an integer",
+    ])  # fmt: skip
+
+
+def test_a_setting_in_the_wrong_place_is_told_where_it_belongs(settings: Path) -> None:
+    settings.write_text("body_bytes = 1\n" + settings.read_text())
+    told = run("config", "check", str(settings)).stderr
+    assert told == "Error: body_bytes: no setting has this name; did you mean limits.body_bytes?\n"
+
+
+def test_an_empty_list_is_still_too_short(settings: Path) -> None:
+    settings.write_text("routes = []\n" + settings.read_text())
+    assert run("config", "check", str(settings)).stderr == "Error: routes: needs 1 or more\n"
+
+
+def test_a_variable_that_is_no_json_is_one_line(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKGATE_ISSUERS", "https://issuer.example")
+    told = run("config", "check", str(settings)).stderr
+    assert told == "Error: RANKGATE_ISSUERS: must be JSON, as lists and tables are in the environment\n"
 
 
 def test_a_file_that_is_named_but_missing_is_found_before_the_start(settings: Path) -> None:

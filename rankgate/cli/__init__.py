@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except SettingsError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(str(error).replace("\n", "\nError: ")) from None
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -25,12 +25,13 @@ def check(file: Path) -> None:
     Exits 0 if a gate would start with them, 1 otherwise, with one line a fault.
     """
     from rankgate.cli.settings_files import file_faults
+    from rankgate.errors import SettingsError
     from rankgate.settings import load
 
     settings = load(file)
     faults = file_faults(settings)
     if faults:
-        raise click.ClickException("\n".join(faults))
+        raise SettingsError("\n".join(faults))
     click.echo(f"{file}: ok, {len(settings.routes)} routes, {len(settings.issuers)} issuers")
 
 

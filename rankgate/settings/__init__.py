@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from rankgate.errors import SettingsError
 from rankgate.settings.base import Name, Operator, Section
@@ -25,6 +26,7 @@ from rankgate.settings.edge import (
     UpstreamSettings,
 )
 from rankgate.settings.environment import PREFIX, unknown_variables
+from rankgate.settings.faults import told
 from rankgate.settings.guard import (
     STRUCTURED_TYPES,
     CredentialSettings,
@@ -222,12 +224,9 @@ def load(path: Path | None, **override: Any) -> Settings:
     try:
         return Settings(**{**values, **override})
     except ValidationError as error:
+        raise SettingsError("\n".join(told(error.errors(include_input=False, include_url=False), Settings))) from None
+    except SourceError as error:
+        name = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
         raise SettingsError(
-            "\n".join(_fault(fault) for fault in error.errors(include_input=False, include_url=False))
+            f"{PREFIX}{name.upper()}: must be JSON, as lists and tables are in the environment"
         ) from None
-
-
-def _fault(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
-    text = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{where}: {text}" if where else text
