@@ -61,6 +61,25 @@ class TestCheck:
         assert "Traceback" not in told.output
         assert len(told.output.splitlines()) == 1
 
+    @pytest.mark.parametrize(
+        ("ruling", "says"),
+        [
+            ('{"allow": true}', "policy_invalid: allowed must be true or false"),
+            ('{"allowed": true, "rankgate": {"reason": "x"}}', "policy_invalid: rankgate has an unknown key"),
+            ('"yes"', "policy_invalid: decision must be a boolean or an object"),
+        ],
+    )
+    def test_a_ruling_that_no_gate_understands_is_found(self, folder: Path, ruling: str, says: str) -> None:
+        (folder / "a.rego").write_text(f"package rankgate\n\ndecision := {ruling}\n")
+        told = rankgate("check", folder)
+        assert told.exit_code == 1
+        assert told.output.startswith(f"Error: data.rankgate.decision, asked the sample question: {says}")
+        assert len(told.output.splitlines()) == 1
+
+    def test_a_policy_that_leaves_the_sample_open_is_no_mistake(self, folder: Path) -> None:
+        (folder / "a.rego").write_text('package rankgate\n\ndecision if input.route == "another"\n')
+        assert rankgate("check", folder).exit_code == 0
+
     def test_another_decision_is_named_by_its_path(self, folder: Path) -> None:
         (folder / "b.rego").write_text("package envoy.authz\n\ndefault allow := false\n")
         assert rankgate("check", folder, "--path", "envoy/authz/allow").exit_code == 0

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rankgate.errors import GateError
+    from rankgate.policy import Ruling
 
 __all__ = ["policy"]
 
@@ -25,14 +29,23 @@ def policy() -> None:
 def check(folder: Path, path: str) -> None:
     """Check that the policies in DIR load and decide, as at the start of a gate.
 
+    The sample question (`rankgate policy sample`) is put to them too, and the ruling read as the gate reads it.
     Exits 0 if a gate would take them, 1 otherwise, with one line a fault. For typos in paths of the input run
     `opa check -s` with the shipped schemas as well.
     """
     from rankgate.clients.policy_files import read_policies
     from rankgate.clients.rego import load_decision
+    from rankgate.errors import GateError, Reason
+    from rankgate.policy.sample import sample_question
 
     files = read_policies(folder)
-    load_decision(files, path)
+    engine, rule = load_decision(files, path)
+    try:
+        _ruling(engine, rule, sample_question())
+    except GateError as error:
+        # A policy without a default leaves questions open, which is denied and no mistake.
+        if error.reason is not Reason.POLICY_UNDEFINED:
+            raise click.ClickException(f"{rule}, asked the sample question: {_why(error)}") from None
     click.echo(f"{folder}: ok, {len(files.modules)} modules, {len(files.tests)} test files, {files.revision}")
 
 
@@ -72,20 +85,16 @@ def evaluate(question: Any, folder: Path | None, path: str, output: str) -> None
     import dataclasses
 
     from rankgate.clients.policy_files import read_policies
-    from rankgate.clients.rego import evaluate as ask
     from rankgate.clients.rego import load_decision
     from rankgate.errors import GateError
-    from rankgate.policy import encode_question, parse_ruling
     from rankgate.resources import policies
 
     asked = _question(question.read())
     engine, rule = load_decision(read_policies(folder or policies()), path)
-    count = asked.get("rerank", {}).get("document_count", 0)
     try:
-        answer = ask(engine, rule, encode_question(asked))
-        ruling = parse_ruling(answer, document_count=count, credential_header="authorization")
+        ruling = _ruling(engine, rule, asked)
     except GateError as error:
-        raise click.ClickException(": ".join(dict.fromkeys((error.reason.value, str(error))))) from None
+        raise click.ClickException(_why(error)) from None
     shown = dataclasses.asdict(ruling)
     if output == "json":
         click.echo(json.dumps(shown, indent=2))
@@ -103,6 +112,20 @@ def sample() -> None:
     from rankgate.policy.sample import sample_question
 
     click.echo(json.dumps(sample_question(), indent=2))
+
+
+def _ruling(engine: Any, rule: str, question: dict[str, Any]) -> Ruling:
+    """Return what `rule` rules on `question`, read as the gate reads it; raises GateError."""
+    from rankgate.clients.rego import evaluate as ask
+    from rankgate.policy import encode_question, parse_ruling
+
+    answer = ask(engine, rule, encode_question(question))
+    count = question.get("rerank", {}).get("document_count", 0)
+    return parse_ruling(answer, document_count=count, credential_header="authorization")
+
+
+def _why(error: GateError) -> str:
+    return ": ".join(dict.fromkeys((error.reason.value, str(error))))
 
 
 def _question(raw: bytes) -> dict[str, Any]:
