@@ -312,7 +312,7 @@ async def test_settings_that_cannot_work_are_named_and_end_with_2(start, config)
     child = await start(wait=False)
     _, err = await asyncio.wait_for(child.communicate(), 20)
     assert child.returncode == 2
-    assert b"upstream: Field required" in err
+    assert b"upstream: is required" in err
     assert b"Traceback" not in err
 
 
