@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -26,7 +25,6 @@ sockets = {{ directory = "sockets" }}
 issuer = "https://issuer.example"
 audiences = ["rerank"]
 """
-HELP_SECONDS = 0.2
 
 
 def run(*args: str) -> Result:
@@ -54,12 +52,6 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
 
 
 def test_help_is_quick_because_it_imports_no_command() -> None:
-    best = 9.0
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run(command("--help"), check=True, capture_output=True)
-        best = min(best, time.perf_counter() - start)
-    assert best < HELP_SECONDS
     script = (
         "import sys, atexit; atexit.register(lambda: print(*sys.modules))\nfrom rankgate.cli import main\nmain(['-h'])"
     )

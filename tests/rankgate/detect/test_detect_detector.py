@@ -326,8 +326,8 @@ def test_100_kb_packed_with_what_looks_valid_cost_no_more_than_other_hostile_tex
         DETECTOR.detect(text)
         return time.thread_time() - begin
 
-    # The bar is 100 ms on an idle machine; a shared one needs room.
-    assert min(took() for _ in range(3)) < 0.25
+    # Several times what it takes: what is told apart is linear work from work that explodes. bench/ has the figures.
+    assert min(took() for _ in range(3)) < 1.0
 
 
 def test_a_window_packed_with_candidates_is_over_masked_rather_than_skipped() -> None:
