@@ -110,6 +110,13 @@ def test_envoy_accepts_what_the_pod_renders_for_it(running: Running) -> None:
     subprocess.run([envoy_binary(), "--mode", "validate", "--config-path", file], check=True, capture_output=True)
 
 
+def test_prometheus_finds_a_page_of_each_part(running: Running) -> None:
+    for port, name in ((9101, "rankgate_decisions_total"), (9201, "rankgate_process"), (9901, "envoy_http")):
+        page = httpx.get(f"http://127.0.0.1:{running.world.port(port)}/metrics")
+        assert page.status_code == 200
+        assert name in page.text
+
+
 def test_a_changed_config_map_takes_effect_without_a_restart(running: Running) -> None:
     folder = ROOT / "deploy/kubernetes/component/policies"
     files = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -161,7 +168,7 @@ def test_the_network_policy_selects_the_pod_and_opens_no_port_of_the_reranker(ma
     labels = find(manifests, "Deployment", "reranker")["spec"]["template"]["metadata"]["labels"]
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {8080, 9101, 9201}
+    assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {8080, 9101, 9201, 9901}
 
 
 def test_the_policy_keeps_its_name_and_the_settings_do_not(manifests: list[Manifest]) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 __all__ = ["NEWEST", "OLDEST", "kustomize", "tool", "validate"]
 
-# The releases of Kubernetes that the manifests are held to: native sidecars came with the first.
-OLDEST, NEWEST = "1.29", "1.37"
+# The releases of Kubernetes that the manifests are held to: a preStop that sleeps came with the first.
+OLDEST, NEWEST = "1.30", "1.37"
 
 
 def tool(name: str) -> str:

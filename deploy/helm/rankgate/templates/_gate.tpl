@@ -113,6 +113,7 @@ seccompProfile: {type: RuntimeDefault}
   terminationMessagePolicy: FallbackToLogsOnError
   ports:
     - {name: gate, containerPort: 8080}
+    - {name: envoy-metrics, containerPort: 9901}
   {{- $scheme := ternary "HTTPS" "HTTP" (ne .Values.tls.existingSecret "") }}
   startupProbe: {httpGet: {path: /healthz, port: 8080, scheme: {{ $scheme }}}, periodSeconds: 1, failureThreshold: 60}
   readinessProbe: {httpGet: {path: /healthz, port: 8080, scheme: {{ $scheme }}}, periodSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}

@@ -67,6 +67,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "credentials" $credentials
       "audit" $audit
       "sockets" (dict "directory" "/run/rankgate/sockets" "group" 64000)
-      "health" (dict "address" "0.0.0.0" "ext_authz_port" 9101 "ext_proc_port" 9201) -}}
+      "health" (dict "address" "0.0.0.0" "ext_authz_port" 9101 "ext_proc_port" 9201 "envoy_port" 9901) -}}
 {{- mergeOverwrite (deepCopy .Values.settings) $owned | toToml -}}
 {{- end -}}
