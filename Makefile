@@ -21,6 +21,17 @@ test: $(VENV)/.dev ## run every test this machine can run, and name those it can
 test-clients: $(VENV)/.dev ## send the large clients through a gate: litellm, langchain, llama-index
 	@PYTHON=$(BIN)/python tests/run.sh litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei
 
+bench: $(VENV)/.dev ## measure the gate beside what it is compared with, about ten minutes: make bench ARGS=--quick
+	@PYTHON=$(BIN)/python bench/tools.sh
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-restart: $(VENV)/.dev ## restart each part under load and count what went wrong, about a minute
+	@PYTHON=$(BIN)/python bench/tools.sh
+	@$(BIN)/python -m bench.restart $(ARGS)
+
+profile: $(VENV)/.dev ## show where the filters' own time goes
+	@$(BIN)/python -m bench.stages $(ARGS)
+
 lint: $(VENV)/.dev ## ruff and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ from rankgate.pb import ext_authz_pb2 as authz
 from rankgate.pb import ext_proc_pb2 as proc
 from rankgate.settings import load
 
-__all__ = ["command", "main"]
+__all__ = ["main"]
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 # In the order in which Envoy sends them, for a call without trailers.

@@ -1,4 +1,4 @@
-"""How much CPU time named functions take while the real code runs: each is wrapped where it is looked up, then put back.
+"""How much CPU time named functions take while the real code runs: each is wrapped where it is looked up.
 
 Only a function's own time counts as its stage's: what a stage inside it takes is that stage's.
 """

@@ -108,7 +108,9 @@ class Load:
         """Do the job; `tell` hears where the measured time begins and ends."""
         loop = asyncio.get_running_loop()
         for _ in range(self._job.connections):
-            _, connection = await loop.create_connection(lambda: Connection(self._answered), "127.0.0.1", self._job.port)
+            _, connection = await loop.create_connection(
+                lambda: Connection(self._answered), "127.0.0.1", self._job.port
+            )
             self._idle.append(connection)
         generator = asyncio.create_task(self._begin())
         await asyncio.sleep(self._job.warm_s)
@@ -120,7 +122,7 @@ class Load:
         self._stopped = True
         generator.cancel()
         async with asyncio.timeout(DRAIN_S):
-            while self._under_way:
+            while self._under_way:  # noqa: ASYNC110 - once, after what is measured
                 await asyncio.sleep(0.005)
         return Result(seconds, {str(status): count for status, count in self._statuses.items()}, self._times)
 

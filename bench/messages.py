@@ -60,7 +60,9 @@ def process_requests(body: bytes, answer: bytes, handoff: Struct) -> list[bytes]
         ":status": "200", "content-type": "application/json", "content-length": str(len(answer)),
     })  # fmt: skip
     attributes = response_headers.attributes[PROC]
-    attributes.update({"response.code": 200, "response.code_details": "via_upstream", "upstream.address": "127.0.0.1:1"})
+    attributes.update(
+        {"response.code": 200, "response.code_details": "via_upstream", "upstream.address": "127.0.0.1:1"}
+    )
     response_body = proc.ProcessingRequest()
     response_body.response_body.body, response_body.response_body.end_of_stream = answer, True
     messages = [request_headers, request_body, response_headers, response_body]

@@ -22,11 +22,12 @@ def draw(outcomes: Mapping[str, Outcome]) -> str:
     """Return the picture of a run that measured 20 documents and, where it did, other numbers of them."""
     whole = [one for name, one in outcomes.items() if name != "authorization alone"]
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">',
+        '<g font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         *_bars(next(one for one in whole if one.workload.documents == 20)),
         *_graph(sorted(whole, key=lambda one: one.workload.documents)),
-        "</svg>",
+        "</g></svg>",
     ]
     return "\n".join(parts) + "\n"
 

@@ -128,7 +128,18 @@ def publish(markdown: str, page: Path) -> None:
 def _outcome(outcome: Outcome) -> list[str]:
     how = "closed loop" if outcome.workload.rate is None else f"p50 and p99 at {outcome.workload.rate:g} calls a second"
     head = f"{outcome.workload.name.capitalize()} ({outcome.body_bytes:,} bytes; {how}):"
-    columns = ("contender", "calls/s", "p50 ms", "p99 ms", "CPU us", "x floor", "x plain", "spread", "MiB", "CPU us by process")
+    columns = (
+        "contender",
+        "calls/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU us",
+        "x floor",
+        "x plain",
+        "spread",
+        "MiB",
+        "CPU us by process",
+    )
     rows = [_row(name, summary) for name, summary in outcome.contenders.items()]
     failed = {TITLES[name]: one.failed for name, one in outcome.contenders.items() if one.failed}
     note = [f"Not answered 200: {', '.join(f'{who} {count}' for who, count in failed.items())}.", ""] if failed else []

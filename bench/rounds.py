@@ -115,7 +115,9 @@ async def measure(contender: Contender, job: Job) -> Round:
     )
 
 
-def _summary(closed: Sequence[Round], timed: Sequence[Round], floor: Sequence[Round], plain: Sequence[Round]) -> Summary:
+def _summary(
+    closed: Sequence[Round], timed: Sequence[Round], floor: Sequence[Round], plain: Sequence[Round]
+) -> Summary:
     totals = [one.total_us for one in closed]
     times = sorted(time for one in timed for time in one.result.times_us)
     statuses: Counter[str] = Counter()

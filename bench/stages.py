@@ -16,8 +16,10 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 
@@ -38,6 +40,7 @@ from rankgate.settings import Settings, load
 
 __all__ = ["Table", "main", "tables"]
 
+Run = Callable[[], Awaitable[Any]]
 ROUTE = "cohere-v2"
 POOL = 16
 TOP = 25
@@ -72,10 +75,7 @@ PROC_STAGES: tuple[Stage, ...] = (
     ("handoff", "ext_proc.exchange:from_metadata"),
     ("digest", "ext_proc.exchange:keyed_digest"),
     ("parse", "rankgate.jsontext:parse"),
-    ("dialect", "rankgate.dialects.dialect:Dialect.read"),
-    ("spans", "ext_proc.exchange:findings_of"),
-    ("mask", "ext_proc.exchange:mask_request"),
-    ("splice", "rankgate.jsontext:splice"),
+    ("splice", "ext_proc.exchange:splice_request"),
     ("answer", "ext_proc.exchange:mask_answer"),
     ("messages out", "ext_proc.wire:response_of"),
     ("record", "ext_proc.server:completion_event"),
@@ -163,10 +163,11 @@ async def tables(shared: Ground, documents: int, calls: int) -> list[Table]:
     """Return a table for each filter: the shipped policy, texts seen before."""
     async with _prepared(shared, documents) as (filters, checks, streams, body_bytes):
         found = []
-        for name, stages, run in (
-            ("ext_authz", AUTHZ_STAGES, [lambda m=m: filters.check(m) for m in checks]),
-            ("ext_proc", PROC_STAGES, [lambda m=m: filters.process(m) for m in streams]),
-        ):
+        runs: tuple[tuple[str, tuple[Stage, ...], list[Run]], ...] = (
+            ("ext_authz", AUTHZ_STAGES, [partial(filters.check, message) for message in checks]),
+            ("ext_proc", PROC_STAGES, [partial(filters.process, messages) for messages in streams]),
+        )
+        for name, stages, run in runs:
             found.append(await _table(name, documents, body_bytes, stages, run, calls))
         return found
 
@@ -212,7 +213,7 @@ async def _prepared(
 
 async def _table(
     name: str, documents: int, body_bytes: int, stages: tuple[Stage, ...],
-    run: list[Callable[[], Awaitable[Any]]], calls: int,
+    run: list[Run], calls: int,
 ) -> Table:  # fmt: skip
     rounds: list[dict[str, float]] = []
     walls, cpus = [], []
@@ -229,35 +230,27 @@ async def _table(
                 await run[number % POOL]()
         rounds.append({stage: laps.ns[stage] / calls / 1000 for stage, _ in stages})
     medians = {stage: statistics.median(one[stage] for one in rounds) for stage in rounds[0]}
-    cpu = statistics.median(cpus)
-    medians[REST] = max(0.0, cpu - sum(medians.values()))
-    return Table(name, documents, body_bytes, medians, cpu, statistics.median(walls))
+    together = statistics.median(cpus)
+    medians[REST] = max(0.0, together - sum(medians.values()))
+    return Table(name, documents, body_bytes, medians, together, statistics.median(walls))
 
 
 @contextlib.asynccontextmanager
 async def _processor_ready() -> AsyncIterator[None]:
     """Let the probe say yes, as it does from its cache in all calls of a second but one."""
 
-    async def ready(_self: ProcessorProbe) -> bool:
+    async def ready(self: ProcessorProbe) -> bool:  # noqa: ARG001
         return True
 
-    original = ProcessorProbe.ready
-    ProcessorProbe.ready = ready  # type: ignore[method-assign]
-    try:
+    with patch.object(ProcessorProbe, "ready", ready):
         yield
-    finally:
-        ProcessorProbe.ready = original  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
 def _in_one_thread() -> Iterator[None]:
     """Work on bodies of every size where cProfile looks."""
-    original = offload.INLINE_BYTES
-    offload.INLINE_BYTES = 2**30
-    try:
+    with patch.object(offload, "INLINE_BYTES", 2**30):
         yield
-    finally:
-        offload.INLINE_BYTES = original
 
 
 def _method(handler: grpc.GenericRpcHandler[bytes, bytes], path: str) -> Any:

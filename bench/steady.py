@@ -69,7 +69,8 @@ class Steady:
             answer = b""
             try:
                 async with asyncio.timeout(ANSWER_S):
-                    if stream is None:
+                    # Closed by the other side while nothing was under way: no call of ours was cut.
+                    if stream is None or stream[0].at_eof():
                         stream = await asyncio.open_connection("127.0.0.1", self._port)
                     answer = await _ask(stream, self._request(number))
             except (OSError, TimeoutError, asyncio.IncompleteReadError):

@@ -18,11 +18,15 @@ START = StreamId(0, 1)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How often each decision id has a decision and a completion; which were allowed; entries that are missing."""
+    """How often each decision id has a decision and a completion; which were allowed, and why others were not.
+
+    `gaps` counts numbers that no entry of a stream has, and those that more than one has.
+    """
 
     decisions: Counter[str] = field(default_factory=Counter)
     completions: Counter[str] = field(default_factory=Counter)
     allowed: set[str] = field(default_factory=set)
+    reasons: dict[str, str] = field(default_factory=dict)
     gaps: int = 0
 
 
@@ -32,6 +36,7 @@ def kept(client: redis.Redis, deployment: str) -> Kept:
     decisions: Counter[str] = Counter()
     completions: Counter[str] = Counter()
     allowed: set[str] = set()
+    reasons: dict[str, str] = {}
     numbers: dict[str, list[int]] = {key: [] for key in trail.discover()}
     for item in trail.past(dict.fromkeys(numbers, START)):
         numbers[item.key].append(item.id.index)
@@ -40,10 +45,10 @@ def kept(client: redis.Redis, deployment: str) -> Kept:
             decisions[ours["decision_id"]] += 1
             if ours["allowed"]:
                 allowed.add(ours["decision_id"])
+            else:
+                reasons[ours["decision_id"]] = ours["reason"]
         elif ours["kind"] == "completion":
             completions[ours["decision_id"]] += 1
     # A log's entries are numbered from 0 without a gap; a stream holds each of them once.
-    gaps = sum(
-        max(found) + 1 - len(set(found)) + len(found) - len(set(found)) for found in numbers.values() if found
-    )
-    return Kept(decisions, completions, allowed, gaps)
+    gaps = sum(max(found) + 1 - len(set(found)) + len(found) - len(set(found)) for found in numbers.values() if found)
+    return Kept(decisions, completions, allowed, reasons, gaps)
