@@ -42,7 +42,7 @@ def main() -> int:
         (chosen.out / "bench.svg").write_text(picture.draw(outcomes), encoding="utf-8")
     print(f"Written: {chosen.out}/bench.json")
     if chosen.publish:
-        publish(text, ROOT / "docs" / "performance.md")
+        publish(text, ROOT / "docs" / "performance.md", "bench")
         (ROOT / "docs" / "img" / "bench.svg").write_text(picture.draw(outcomes), encoding="utf-8")
     return 1 if any(one.failed for outcome in outcomes.values() for one in outcome.contenders.values()) else 0
 

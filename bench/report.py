@@ -116,12 +116,12 @@ def machine() -> dict[str, str | int | float]:
     }
 
 
-def publish(markdown: str, page: Path) -> None:
-    """Put the tables between the two `bench` marks of `page`. Raises ValueError where they are not there."""
+def publish(markdown: str, page: Path, mark: str) -> None:
+    """Put `markdown` between the two comments `mark` of `page`. Raises ValueError where they are not there."""
     text = page.read_text(encoding="utf-8")
-    marked = re.compile(r"(<!-- bench -->\n).*?(<!-- /bench -->)", re.DOTALL)
+    marked = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
     if not marked.search(text):
-        raise ValueError(f"{page} has no <!-- bench --> marks")
+        raise ValueError(f"{page} has no <!-- {mark} --> marks")
     page.write_text(marked.sub(lambda found: f"{found[1]}\n{markdown}\n{found[2]}", text), encoding="utf-8")
 
 

@@ -23,6 +23,7 @@ import redis
 from bench.bodies import requests
 from bench.contenders import tool
 from bench.ground import Ground, exists, ground
+from bench.report import machine, publish
 from bench.steady import Call, Steady
 from bench.trail import Kept, kept
 from bench.upstream import Responder
@@ -202,19 +203,22 @@ def by_part(windows: Sequence[Window], calls: Sequence[Call]) -> dict[str, Count
     return found
 
 
-def show(verdict: Verdict) -> None:
-    """Print the table and the counts."""
+def to_markdown(verdict: Verdict) -> str:
+    """Return the table and the counts."""
     away = {window.part: f"{window.ended - window.begun:.1f}" for window in verdict.windows}
-    print("| restarted | away s | calls | answered 200 | other answers |\n|---|---|---|---|---|")
+    lines = ["| restarted | away s | calls | answered 200 | other answers |", "|---|---|---|---|---|"]
     for part, statuses in by_part(verdict.windows, verdict.calls).items():
-        others = ", ".join(
-            f"{count} x {status or 'no answer'}" for status, count in sorted(statuses.items()) if status != 200
-        )
-        print(f"| {part} | {away.get(part, '')} | {statuses.total()} | {statuses[200]} | {others or '-'} |")
-    trail = verdict.trail
-    print(f"\n{len(verdict.calls)} calls, {verdict.rate:.0f} a second; {verdict.reranker.requests} at the reranker, "
-          f"{verdict.reranker.unmasked} of them unmasked; {trail.decisions.total()} decisions and "
-          f"{trail.completions.total()} completions recorded, {trail.gaps} gaps.")  # fmt: skip
+        others = [f"{count} x {status or 'no answer'}" for status, count in sorted(statuses.items()) if status != 200]
+        shown = (part, away.get(part, ""), str(statuses.total()), str(statuses[200]), ", ".join(others) or "-")
+        lines.append(f"| {' | '.join(shown)} |")
+    trail, reranker = verdict.trail, verdict.reranker
+    lines += [
+        "",
+        f"{len(verdict.calls)} calls, {verdict.rate:.0f} a second; {reranker.requests} at the reranker, {reranker.unmasked} of",
+        f"them unmasked; {trail.decisions.total()} decisions and {trail.completions.total()} completions recorded, "
+        f"{trail.gaps} gaps. Cores: {machine()['cores']}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 class _Opa:
@@ -274,9 +278,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.restart", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=200.0, help="calls a second")
+    parser.add_argument("--publish", action="store_true", help="write the table into docs/performance.md as well")
     chosen = parser.parse_args()
     verdict = asyncio.run(restart_all(chosen.seconds, chosen.rate))
-    show(verdict)
+    text = to_markdown(verdict)
+    print(text)
+    if chosen.publish:
+        publish(text, Path(__file__).parent.parent / "docs" / "performance.md", "restart")
     faults = judge(verdict, chosen.rate)
     for fault in faults:
         print(f"NOT AS IT SHOULD BE: {fault}")

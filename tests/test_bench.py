@@ -106,11 +106,11 @@ def test_the_picture_is_well_formed_and_names_every_contender() -> None:
 def test_publishing_replaces_what_is_between_the_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
-    publish("new \\1\n", page)
+    publish("new \\1\n", page, "bench")
     assert page.read_text() == "before\n<!-- bench -->\n\nnew \\1\n\n<!-- /bench -->\nafter\n"
     page.write_text("no marks")
     with pytest.raises(ValueError, match="marks"):
-        publish("new", page)
+        publish("new", page, "bench")
 
 
 def verdict(
