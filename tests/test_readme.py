@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,9 @@ from running import Running, environment, started, wait_until
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+FILES = {"rego", "json", "toml"}  # with a name behind it, a block is a file to write
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,9 @@ class Reader:
     def run(self, block: Block) -> str:
         """Do what one block says; return what it printed."""
         text = block.text.replace("9000", str(self.engine_port)).replace(":8080", f":{self.gate_port}")
-        if block.language == "rego":
+        if block.language in FILES:
             file = self.folder / block.argument
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text)
             return ""
         if block.argument == "background":
@@ -99,6 +103,7 @@ class Reader:
 def reader() -> Iterator[Reader]:
     with tempfile.TemporaryDirectory(prefix="rg-") as folder, ExitStack() as stack:
         (Path(folder) / ".venv").symlink_to(sys.prefix)
+        shutil.copytree(ROOT / "policies", Path(folder) / "policies")
         yield Reader(Path(folder), stack)
 
 
@@ -107,7 +112,7 @@ def test_every_command_runs_as_it_stands_there(reader: Reader) -> None:
     printed = {
         block.text: reader.run(block)
         for block in BLOCKS
-        if block.language in {"sh", "rego"} and not block.text.startswith("make ")
+        if (block.language == "sh" or block.argument) and not block.text.startswith("make ")
     }
 
     # The gate that runs by now decides by the policy written above.
@@ -118,9 +123,12 @@ def test_every_command_runs_as_it_stands_there(reader: Reader) -> None:
 
     assert '"index": 1' in of("curl").split("relevance_score")[0]
     assert "ada@example.com" not in of("curl")
+    told = next(block.text for block in BLOCKS if block.text.startswith('{"id"'))
+    assert re.search(r'"results": \[.*?\]', told)[0] in of("curl")  # type: ignore[index]
     assert "relevance_score" in again
     assert "allow" in of("audit tail")
     assert "login.example for rerank" in of("--issuer")
+    assert "the shipped policy" not in of("--issuer")
     assert re.search(r"on disk +[0-9]+ MiB", of("rankgate version"))
 
 
@@ -132,7 +140,7 @@ def test_every_make_target_it_names_is_run_by_ci() -> None:
 
 
 def test_every_fenced_block_has_a_language_or_is_the_picture() -> None:
-    assert {block.language for block in BLOCKS} == {"sh", "rego"}
+    assert {block.language for block in BLOCKS} == {"sh", *FILES}
     assert README.count("\n```\n") == len(BLOCKS) + 2
 
 
