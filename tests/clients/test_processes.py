@@ -97,8 +97,11 @@ async def test_what_a_child_writes_is_read_by_whole_lines(tmp_path: Path) -> Non
     (tmp_path / "part.log").write_text("old\n")
     program = "import sys, time; print('one'); print('tw', end='', flush=True); time.sleep(60)"
     child = await start(tmp_path, program)
-    while b"tw" not in child.log.read_bytes():
-        await asyncio.sleep(0.01)
+
+    async def halfway() -> bool:
+        return child.log.read_bytes().endswith(b"tw")
+
+    await child.until(halfway, within_s=10)
     text, position = child.written()
     assert text == "one\n"
     assert child.written(position) == ("", position)
