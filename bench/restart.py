@@ -214,9 +214,9 @@ def to_markdown(verdict: Verdict) -> str:
     trail, reranker = verdict.trail, verdict.reranker
     lines += [
         "",
-        f"{len(verdict.calls)} calls, {verdict.rate:.0f} a second; {reranker.requests} at the reranker,",
-        f"{reranker.unmasked} of them unmasked; {trail.decisions.total()} decisions and {trail.completions.total()}",
-        f"completions recorded, {trail.gaps} gaps. Cores: {machine()['cores']}.",
+        f"{len(verdict.calls)} calls, {verdict.rate:.0f} a second, on {machine()['cores']} cores.",
+        f"{reranker.requests} reached the reranker, {reranker.unmasked} of them unmasked.",
+        f"{trail.decisions.total()} decisions and {trail.completions.total()} completions recorded, {trail.gaps} gaps.",
     ]
     return "\n".join(lines) + "\n"
 
