@@ -79,7 +79,7 @@ async def test_a_receipt_names_the_stored_entry(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         receipt = await log.append(decision())
         row = read_body(stored(log)[receipt.index])
-        assert row.receipt == str(receipt)
+        assert row.position == str(receipt)
         assert row.decision_id == "decision-1"
         assert receipt.log == log.name
 
