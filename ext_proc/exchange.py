@@ -161,8 +161,6 @@ class Exchange:
         """Return the summary for a completion event; None for a call that never carried a handoff."""
         return self.summary if self.handoff is not None else None
 
-    # -- the rows of the table ------------------------------------------------------------------------------------
-
     def _request_headers(self, event: RequestHeaders) -> Action:
         if event.buffered is not True:
             return self._fail("body_mode")
@@ -272,8 +270,6 @@ class Exchange:
     def _local_body(self, _event: ResponseBody) -> Action:
         self._state = State.DONE
         return Pass()
-
-    # -- helpers --------------------------------------------------------------------------------------------------
 
     def _handed(self) -> Handoff:
         if self.handoff is None:
