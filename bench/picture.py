@@ -14,8 +14,8 @@ __all__ = ["draw"]
 WIDTH, HEIGHT = 900, 420
 COLOURS = {"envoy": "#64748b", "ext_authz-0": "#2563eb", "ext_proc-0": "#0d9488", "valkey": "#d97706", "opa": "#9333ea"}
 LINES = {"plain": "#94a3b8", "floor": "#64748b", "constant": "#0d9488", "embedded": "#2563eb", "opa": "#9333ea"}
-BARS_LEFT, BARS_WIDTH, BARS_TOP, BAR = 215, 230, 70, 26
-GRAPH_LEFT, GRAPH_TOP, GRAPH_WIDTH, GRAPH_HEIGHT = 560, 70, 310, 270
+BARS_LEFT, BARS_WIDTH, BARS_TOP, BAR = 240, 200, 70, 26
+GRAPH_LEFT, GRAPH_TOP, GRAPH_WIDTH, GRAPH_HEIGHT = 570, 70, 300, 270
 
 
 def draw(outcomes: Mapping[str, Outcome]) -> str:
@@ -45,7 +45,7 @@ def _bars(outcome: Outcome) -> list[str]:
             parts.append(_box(x, y, width, BAR, COLOURS[process]))
             x += width
         parts.append(_text(x + 6, y + BAR * 0.65, f"{one.total_cpu_us:,.0f}"))
-    x, y = float(BARS_LEFT), BARS_TOP + len(outcome.contenders) * (BAR + 18) + 14
+    x, y = 60.0, BARS_TOP + len(outcome.contenders) * (BAR + 18) + 14
     for process, colour in COLOURS.items():
         label = process.removesuffix("-0")
         parts += [_box(x, y, 10, 10, colour), _text(x + 14, y + 9, label)]
