@@ -27,6 +27,7 @@ from ext_authz.gate import Gate
 from ext_authz.record import decision_event
 from ext_authz.surface import admit
 from rankgate import dialects, jsontext
+from rankgate.audit import DecisionEvent
 from rankgate.bearer import bearer
 from rankgate.credentials import Grant
 from rankgate.decision import Decision
@@ -76,15 +77,25 @@ async def check(
     try:
         # What deciding did not use of Envoy's time, and always what is set aside for this.
         async with asyncio.timeout(limits.check_timeout_s - min(gate.clock() - case.now, limits.decision_s)):
-            event = await gate.work.run(
-                len(case.http.body), case.tenant, lambda: decision_event(case, decision, gate, gate.clock())
-            )
+            try:
+                event = await _event(case, decision, gate)
+            except GateError as refusal:
+                # No place for the long work of a capture: the call is refused, and that is recorded without one.
+                case.masks, decision = None, deny(case, refusal)
+                answer = render(decision)
+                event = await _event(case, decision, gate)
             await gate.audit.append(event)
     except Exception as error:  # noqa: BLE001 - what cannot be recorded does not pass
         decision = deny(case, GateError(Reason.AUDIT_UNAVAILABLE, type(error).__name__))
         answer = render(decision)
     # 10 answer
     return decision, answer
+
+
+async def _event(case: Case, decision: Decision, gate: Gate) -> DecisionEvent:
+    """Return the record of a decision. Only a call whose texts are captured is long work."""
+    size = len(case.http.body) if case.masks else 0
+    return await gate.work.run(size, case.tenant, lambda: decision_event(case, decision, gate, gate.clock()))
 
 
 async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:

@@ -10,6 +10,7 @@ from fakes.handing import CREDENTIAL, KEYS
 
 from ext_authz.check import check
 from ext_authz.wire import rendered
+from rankgate.clients.offload import Offload
 from rankgate.decision import Allow, Deny
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import from_metadata, to_metadata
@@ -406,3 +407,38 @@ async def test_a_trail_that_hangs_is_a_denial_in_time():
 
     decision, _ = await check(call(), gate(trail=Hanging(), limits={"check_timeout_s": 0.5}), "dec-1", rendered)
     assert decision.reason is Reason.AUDIT_UNAVAILABLE
+
+
+# -- no place for long work -------------------------------------------------------------------------------------------
+
+LONG = json.dumps({"model": "m", "query": "q", "documents": ["word " * 200] * 20}).encode()
+
+
+async def test_a_call_there_is_no_place_for_is_refused_as_busy_and_recorded():
+    decision, event = await decide(dataclasses.replace(gate(), work=Offload(places=0)), call(LONG))
+    assert (decision.status, decision.reason) == (429, Reason.BUSY)
+    assert (event.allowed, event.reason) == (False, Reason.BUSY)
+
+
+async def test_an_allow_whose_record_finds_no_place_becomes_a_recorded_refusal():
+    class Filling:
+        """Has a place for everything but the record."""
+
+        def __init__(self):
+            self.left = 3
+
+        async def run(self, size, tenant, work):
+            self.left -= 1
+            if size and self.left < 0:
+                raise GateError(Reason.BUSY)
+            return work()
+
+    decision, event = await decide(dataclasses.replace(gate(), work=Filling()), call(LONG))
+    assert (decision.status, decision.reason) == (429, Reason.BUSY)
+    assert (event.allowed, event.reason, event.capture) == (False, Reason.BUSY, None)
+
+
+async def test_a_long_call_of_nobody_is_recorded_though_there_is_no_place():
+    one = dataclasses.replace(gate(), work=Offload(places=0))
+    decision, event = await decide(one, dataclasses.replace(without("authorization"), body=LONG))
+    assert (decision.status, event.reason) == (401, Reason.TOKEN_MISSING)
