@@ -16,7 +16,7 @@ from bench.report import Report, machine, publish
 __all__ = ["main"]
 
 ROOT = Path(__file__).parent.parent
-QUICK = Effort(rounds=1, sweep_rounds=1, warm_s=0.2, closed_s=0.3, open_s=0.3)
+QUICK = Effort(rounds=1, sweep_rounds=1, warm_s=0.2, closed_s=0.3, open_s=0.3, connections=2)
 
 
 def main() -> int:

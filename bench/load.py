@@ -23,7 +23,8 @@ from bench.http1 import complete
 
 __all__ = ["Job", "Result"]
 
-# The longest time for the last calls under way.
+# The longest time for as many answers as there are connections, and for the last calls under way.
+LONGEST_S = 30.0
 DRAIN_S = 10.0
 
 
@@ -117,6 +118,10 @@ class Load:
         tell("begin")
         self._measuring, started = True, time.perf_counter()
         await asyncio.sleep(self._job.measure_s)
+        # Where calls take longer than the measured time, it lasts until each connection was answered once.
+        async with asyncio.timeout(LONGEST_S):
+            while len(self._times) < self._job.connections:  # noqa: ASYNC110 - rarely, and nothing signals each answer
+                await asyncio.sleep(0.005)
         self._measuring, seconds = False, time.perf_counter() - started
         tell("end")
         self._stopped = True

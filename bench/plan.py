@@ -15,19 +15,19 @@ __all__ = ["BUDGETS", "GROUPS", "Budget", "Effort", "Group", "Outcome", "Workloa
 
 # Different bodies a workload repeats: their texts are seen before once each was sent once.
 POOL = 16
-CONNECTIONS = 8
 Start = Callable[[Ground], Awaitable[Contender]]
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long is measured: rounds, and seconds of each part of one."""
+    """How much is measured: rounds, seconds of each part of one, and connections of the client."""
 
     rounds: int = 5
     sweep_rounds: int = 3
     warm_s: float = 0.5
     closed_s: float = 2.0
     open_s: float = 2.0
+    connections: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ async def _measure(shared: Ground, running: Sequence[Contender], workload: Workl
     subject, model = ("search-svc", "rerank") if workload.documents <= 50 else ("batch-svc", "batch")
     job = Job(
         port=0, token=shared.token(subject), documents=workload.documents, model=model, pool=POOL,
-        connections=CONNECTIONS, warm_s=effort.warm_s, measure_s=effort.closed_s,
+        connections=effort.connections, warm_s=effort.warm_s, measure_s=effort.closed_s,
     )  # fmt: skip
     latency = None if workload.rate is None else replace(job, rate=workload.rate, measure_s=effort.open_s)
     rounds = effort.sweep_rounds if latency is None else effort.rounds
