@@ -163,9 +163,7 @@ def _read(
     return Reading(json, dialect, request, detect_request(request, gate.detector, principal.tenant, in_time))
 
 
-def _question(
-    case: Case, reading: Reading, route: RouteSettings, principal: Principal, gate: Gate
-) -> tuple[dict[str, Any], str]:
+def _question(case: Case, reading: Reading, route: RouteSettings, principal: Principal, gate: Gate) -> tuple[str, str]:
     """Return the question of step 5 and its keyed digest."""
     question = build_question(
         case.http,
@@ -176,7 +174,8 @@ def _question(
         now=case.now,
         opt_ins=route.policy_inputs,
     )
-    return question, keyed_digest(gate.keys.digest(principal.tenant), encode_question(question).encode())
+    asked = encode_question(question)
+    return asked, keyed_digest(gate.keys.digest(principal.tenant), asked.encode())
 
 
 def _ruling(case: Case, answer: Any, reading: Reading, principal: Principal, gate: Gate) -> Ruling:

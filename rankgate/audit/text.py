@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 __all__ = ["Digest", "clip", "clip_all", "dump", "keyed", "printable"]
 
 Digest = Callable[[bytes], str]
@@ -18,6 +20,7 @@ Digest = Callable[[bytes], str]
 _UNSAFE = re.compile(
     "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
+_ENCODER = msgspec.json.Encoder()
 _UNPRINTABLE = re.compile(f"[\x00-\x1f{_UNSAFE.pattern[1:]}")
 
 
@@ -49,10 +52,18 @@ def clip_all(texts: Iterable[str], limit: int, count: int, digest: Digest) -> li
 
 def dump(value: Any) -> bytes:
     """Return compact UTF-8 JSON: one line, safe to print, lone surrogates as U+FFFD. Raises ValueError on NaN."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    if not text.isascii() or "\x7f" in text:
-        text = _UNSAFE.sub(_escape, text)
-    return text.encode("utf-8")
+    try:
+        data = _ENCODER.encode(value)
+    except UnicodeEncodeError:
+        data = b"null"
+    if b"null" in data:
+        # How the encoder writes NaN. An event of ours holds no null, its texts may.
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    elif data.isascii() and b"\x7f" not in data:
+        return data
+    else:
+        text = data.decode()
+    return _UNSAFE.sub(_escape, text).encode("utf-8")
 
 
 def printable(text: str) -> str:

@@ -195,7 +195,7 @@ class TimedPolicy:
         """Stop the engine."""
         await self._engine.stop()
 
-    async def decide(self, question: dict[str, Any]) -> Any:
+    async def decide(self, question: str) -> Any:
         """Ask the engine."""
         began = time.perf_counter()
         try:

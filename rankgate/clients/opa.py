@@ -18,7 +18,6 @@ from opa_client import AsyncOpaClient
 
 from rankgate.clients.breaker import Breaker
 from rankgate.errors import GateError, Reason, SettingsError
-from rankgate.policy import encode_question
 from rankgate.settings import PolicySettings
 
 __all__ = ["OpaEngine"]
@@ -190,13 +189,13 @@ class OpaEngine:
         self._healthy = False
         await self._client.close_connection()
 
-    async def decide(self, question: dict[str, Any]) -> Any:
+    async def decide(self, question: str) -> Any:
         """Return the raw decision, None where it is undefined.
 
         Raises GateError: POLICY_TIMEOUT; POLICY_UNAVAILABLE for a connection that fails, an open breaker, and
         429, 502, 503 and 504; POLICY_ERROR for every other answer that is no decision.
         """
-        body = b'{"input":' + encode_question(question).encode() + b"}"
+        body = f'{{"input":{question}}}'.encode()
         if not self._breaker.permit():
             raise GateError(Reason.POLICY_UNAVAILABLE, "the breaker is open")
         try:

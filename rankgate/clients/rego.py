@@ -177,13 +177,12 @@ class EmbeddedEngine:
         self._fault = None
         return True
 
-    async def decide(self, question: dict[str, Any]) -> Any:
+    async def decide(self, question: str) -> Any:
         """Return the raw decision, None where it is undefined; raises GateError."""
         if self._engine is None or threading.get_ident() != self._thread:
             raise GateError(Reason.POLICY_UNAVAILABLE, "no policy is loaded in this thread")
-        text = encode_question(question)
         begun = time.monotonic()
-        result = evaluate(self._engine, self._rule, text)
+        result = evaluate(self._engine, self._rule, question)
         if time.monotonic() - begun > self._timeout_s:
             raise GateError(Reason.POLICY_TIMEOUT)
         return result

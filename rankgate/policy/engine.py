@@ -31,10 +31,9 @@ class PolicyEngine(Protocol):
         """Release everything; safe to call twice."""
         ...
 
-    async def decide(self, question: dict[str, Any]) -> Any:
-        """Return the raw decision for `question`, None where the policy defines none.
+    async def decide(self, question: str) -> Any:
+        """Return the raw decision for `question`, as `encode_question` writes it; None where the policy defines none.
 
-        Raises GateError: POLICY_TIMEOUT, POLICY_UNAVAILABLE, POLICY_ERROR, or BODY_INVALID where the question
-        holds something that JSON engines read differently.
+        Raises GateError: POLICY_TIMEOUT, POLICY_UNAVAILABLE, POLICY_ERROR.
         """
         ...

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import msgspec
+
 from rankgate.errors import GateError, Reason
 from rankgate.policy.headers import is_secret
 from rankgate.policy.target import parse_path, parse_query
@@ -25,6 +27,7 @@ __all__ = ["OPT_INS", "build_question", "encode_question"]
 # What a route may add; each one is recorded in the decision's event.
 OPT_INS = ("documents_text", "parsed_body", "raw_body", "authorization")
 
+_ENCODER = msgspec.json.Encoder()
 # What may be an integer beyond 64 bits, in compact JSON; a time in nanoseconds is not.
 _LONG_NUMBER = re.compile(r"[:,\[](?:[0-9]{20}|-[0-9]{19})")
 
@@ -102,8 +105,10 @@ def encode_question(question: dict[str, Any]) -> str:
     that rounds those takes two different numbers for one.
     """
     try:
-        text = json.dumps(question, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        text.encode("utf-8")
+        text = _ENCODER.encode(question).decode()
+        if "null" in text:
+            # How the encoder writes NaN and infinities. A question of ours holds no null, a caller's words may.
+            text = json.dumps(question, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (ValueError, TypeError, RecursionError):
         raise GateError(Reason.BODY_INVALID, "the question has no exact JSON form") from None
     if _LONG_NUMBER.search(text) and not _fits(question):

@@ -102,7 +102,7 @@ class Answers:
 
     async def stop(self) -> None: ...
 
-    async def decide(self, question: dict[str, Any]) -> Any:
+    async def decide(self, question: str) -> Any:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -110,9 +110,9 @@ class Answers:
 
 async def test_the_policy_engine_is_timed_also_where_it_refuses(registry: CollectorRegistry) -> None:
     metrics = DecisionMetrics(registry, [])
-    assert await TimedPolicy(Answers({"allowed": True}), metrics).decide({}) == {"allowed": True}
+    assert await TimedPolicy(Answers({"allowed": True}), metrics).decide("{}") == {"allowed": True}
     with pytest.raises(GateError):
-        await TimedPolicy(Answers(GateError(Reason.POLICY_TIMEOUT)), metrics).decide({})
+        await TimedPolicy(Answers(GateError(Reason.POLICY_TIMEOUT)), metrics).decide("{}")
     assert samples(registry, "rankgate_policy_seconds_count") == {(): 2}
 
 

@@ -18,6 +18,7 @@ from fakes.waiting import until
 
 from rankgate.clients.opa import OpaEngine
 from rankgate.errors import GateError, Reason
+from rankgate.policy import encode_question
 from rankgate.policy.sample import sample_question
 from rankgate.settings import PolicySettings
 
@@ -52,7 +53,7 @@ class TestOpaOverTcp(PolicyContract):
     def ask(self, corpus: OpaServer) -> Ask:
         async def ask(case: Case) -> object:
             async with asking(corpus.tcp, case.path) as engine:
-                return await engine.decide(case.given.get("question", {}))
+                return await engine.decide(encode_question(case.given.get("question", {})))
 
         return ask
 
@@ -64,7 +65,7 @@ class TestOpaOverASocket(PolicyContract, LoadingContract):
     def ask(self, corpus: OpaServer) -> Ask:
         async def ask(case: Case) -> object:
             async with asking(corpus.unix, case.path) as engine:
-                return await engine.decide(case.given.get("question", {}))
+                return await engine.decide(encode_question(case.given.get("question", {})))
 
         return ask
 
@@ -87,7 +88,7 @@ async def test_many_questions_at_once_get_each_its_own_answer(corpus: OpaServer)
     case = next(case for case in CASES if case.name == "attacks: a model of braces and a backslash")
     async with asking(corpus.unix, case.path) as engine:
         questions = [{"rerank": {"model": f"m{number}"}} for number in range(100)]
-        answers = await asyncio.gather(*map(engine.decide, questions))
+        answers = await asyncio.gather(*map(engine.decide, map(encode_question, questions)))
     assert [answer["rankgate"]["reasons"] for answer in answers] == [[f"m{number}"] for number in range(100)]
 
 
@@ -99,7 +100,7 @@ async def test_readiness_follows_opa() -> None:
             server.process.wait()
             await until(lambda: not engine.ready)
             with pytest.raises(GateError) as refused:
-                await engine.decide(sample_question())
+                await engine.decide(encode_question(sample_question()))
             assert refused.value.reason is Reason.POLICY_UNAVAILABLE
 
 
@@ -121,7 +122,7 @@ async def test_scenario_18_a_decision_names_the_bundle_it_came_from(tmp_path: Pa
     (tmp_path / "bundle.tar.gz").write_bytes(bundle("2026-11-25.7"))
     with opa("--bundle", tmp_path / "bundle.tar.gz") as server:
         async with asking(server.unix, "cases/decision") as engine:
-            assert await engine.decide({}) is True
+            assert await engine.decide("{}") is True
             assert "2026-11-25.7" in engine.revision
             assert engine.revision.startswith("opa:")
 
@@ -135,7 +136,7 @@ async def test_scenario_18_a_missing_bundle_is_not_ready_and_denies(tmp_path: Pa
     with opa("--config-file", config) as server:
         async with asking(server.unix, "cases/decision") as engine:
             assert not engine.ready
-            assert await engine.decide({}) is None
+            assert await engine.decide("{}") is None
 
 
 async def test_scenario_18_a_bundle_with_a_wrong_signature_is_never_active(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ async def test_scenario_18_a_bundle_with_a_wrong_signature_is_never_active(tmp_p
         async with asking(server.unix, "cases/decision") as engine:
             await until(lambda: "not signed" in server.log.read_text() or "signature" in server.log.read_text())
             assert not engine.ready
-            assert await engine.decide({}) is None
+            assert await engine.decide("{}") is None
 
 
 async def test_the_decision_log_holds_no_query_and_no_text() -> None:
@@ -164,7 +165,7 @@ async def test_the_decision_log_holds_no_query_and_no_text() -> None:
         SHIPPED / "data.json",
     ) as server:  # fmt: skip
         async with asking(server.unix) as engine:
-            await engine.decide(question)
+            await engine.decide(encode_question(question))
         await until(lambda: "Decision Log" in server.log.read_text())
         assert "doc_chars" in server.log.read_text()
         assert "jonas" not in server.log.read_text()

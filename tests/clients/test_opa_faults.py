@@ -99,7 +99,7 @@ async def asking(port: int, breaker: Breaker | None = None, timeout_s: float = 0
 
 async def refusal(engine: OpaEngine) -> GateError:
     with pytest.raises(GateError) as refused:
-        await engine.decide({"secret": "jonas"})
+        await engine.decide('{"secret":"jonas"}')
     assert "jonas" not in str(refused.value) + refused.value.public
     return refused.value
 
@@ -166,9 +166,9 @@ async def test_scenario_15_after_failures_in_a_row_nothing_is_asked_until_a_tria
         assert bad.questions == asked + 1
         now[0] = 20.0
         bad.speak = says(answer(TRUE))
-        assert await engine.decide({}) is True
+        assert await engine.decide("{}") is True
         assert engine.ready
-        assert await engine.decide({}) is True
+        assert await engine.decide("{}") is True
 
 
 async def test_scenario_15_a_caller_who_leaves_during_the_trial_leaves_room_for_the_next() -> None:
@@ -177,12 +177,12 @@ async def test_scenario_15_a_caller_who_leaves_during_the_trial_leaves_room_for_
     async with serving(hang) as bad, asking(bad.port, breaker, timeout_s=5.0) as engine:
         breaker.failed()
         now[0] = 2.0
-        trial = asyncio.create_task(engine.decide({}))
+        trial = asyncio.create_task(engine.decide("{}"))
         await until(lambda: bad.questions > 0)
         trial.cancel()
         await asyncio.gather(trial, return_exceptions=True)
         bad.speak = says(answer(TRUE))
-        assert await engine.decide({}) is True
+        assert await engine.decide("{}") is True
 
 
 async def test_scenario_15_an_evaluation_error_is_one_callers_and_opens_nothing() -> None:
@@ -217,7 +217,7 @@ async def test_scenario_17_a_redirect_is_not_followed() -> None:
 )
 async def test_scenario_16_the_result_alone_is_the_decision(result: bytes, decision: object) -> None:
     async with serving(says(answer(result))) as bad, asking(bad.port) as engine:
-        assert await engine.decide({}) == decision
+        assert await engine.decide("{}") == decision
 
 
 async def test_a_connection_closed_while_idle_is_tried_once_more_on_a_new_one() -> None:
@@ -230,9 +230,9 @@ async def test_a_connection_closed_while_idle_is_tried_once_more_on_a_new_one() 
         writer.transport.abort()
 
     async with serving(answer_once) as bad, asking(bad.port, timeout_s=2.0) as engine:
-        assert await engine.decide({}) is True
+        assert await engine.decide("{}") is True
         before = bad.connections
-        assert await engine.decide({}) is True
+        assert await engine.decide("{}") is True
         assert bad.connections == before + 1
 
 
@@ -244,26 +244,16 @@ async def test_a_second_failure_is_not_tried_again() -> None:
             writer.transport.abort()
 
     async with serving(answer_first) as bad, asking(bad.port, timeout_s=2.0) as engine:
-        assert await engine.decide({}) is True
+        assert await engine.decide("{}") is True
         assert (await refusal(engine)).reason is Reason.POLICY_UNAVAILABLE
         assert bad.questions == 3
-
-
-async def test_what_has_no_exact_json_form_is_never_sent() -> None:
-    async with serving(says(answer(TRUE))) as bad, asking(bad.port) as engine:
-        for question in ({"a": float("nan")}, {"a": float("inf")}, {"a": "\ud800"}, {"a": 2**64}, {"a": object()}):
-            with pytest.raises(GateError) as refused:
-                await engine.decide(question)
-            assert refused.value.reason is Reason.BODY_INVALID
-        assert bad.questions == 0
-        assert engine.ready
 
 
 async def test_the_revision_is_the_bundles_of_the_last_answer() -> None:
     bundles = {"provenance": {"bundles": {"b": {"revision": "7"}, "a": {"revision": "6"}}}, "result": True}
     async with serving(says(answer(json.dumps(bundles).encode()))) as bad, asking(bad.port) as engine:
         assert engine.revision == "opa:unversioned"
-        await engine.decide({})
+        await engine.decide("{}")
         assert engine.revision == "opa:a:6,b:7"
 
 

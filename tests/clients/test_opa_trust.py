@@ -62,17 +62,17 @@ async def test_a_replaced_bundle_is_trusted_and_the_old_one_no_longer(
     try:
         async with serving(port, old):
             await until(lambda: engine.ready)
-            assert await engine.decide({}) is True
+            assert await engine.decide("{}") is True
             swap(mount, b"no certificate", 2)
-            assert await engine.decide({}) is True
+            assert await engine.decide("{}") is True
         async with serving(port, new):
             await until(lambda: not engine.ready)
             swap(mount, new.certificate.read_bytes(), 3)
             await until(lambda: engine.ready)
-            assert await engine.decide({}) is True
+            assert await engine.decide("{}") is True
         async with serving(port, old):
             await until(lambda: not engine.ready)
             with pytest.raises(GateError):
-                await engine.decide({})
+                await engine.decide("{}")
     finally:
         await engine.stop()

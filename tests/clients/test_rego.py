@@ -15,6 +15,7 @@ from fakes.waiting import until
 
 from rankgate.clients.rego import EmbeddedEngine
 from rankgate.errors import GateError, Reason, SettingsError
+from rankgate.policy import encode_question
 from rankgate.policy.sample import sample_question
 from rankgate.settings import PolicySettings
 
@@ -48,7 +49,7 @@ class TestEmbedded(PolicyContract, LoadingContract):
                 (tmp_path / "data.json").write_text(json.dumps(case.data))
             engine = EmbeddedEngine(PolicySettings(path=case.path, timeout_s=1.0), directory)
             assert await engine.reload(), engine.fault
-            return await engine.decide(case.given.get("question", {}))
+            return await engine.decide(encode_question(case.given.get("question", {})))
 
         return ask
 
@@ -67,7 +68,7 @@ async def test_the_shipped_policy_answers_the_sample() -> None:
     async with running(SHIPPED, "rankgate/decision") as engine:
         assert engine.ready
         assert engine.revision.startswith("sha256:")
-        assert await engine.decide(sample_question()) == {
+        assert await engine.decide(encode_question(sample_question())) == {
             "allowed": False,
             "rankgate": {
                 "reasons": ["this client is not known here"],
@@ -83,7 +84,7 @@ async def test_an_engine_that_is_not_started_or_stopped_denies(tmp_path: Path) -
         pass
     assert not engine.ready
     with pytest.raises(GateError) as refused:
-        await engine.decide({})
+        await engine.decide("{}")
     assert refused.value.reason is Reason.POLICY_UNAVAILABLE
 
 
@@ -109,7 +110,7 @@ async def test_data_is_merged_by_folder_and_tests_are_left_out(tmp_path: Path) -
     (tmp_path / "teams" / "eu" / "data.json").write_text('{"names": {"x": true}}')
     (tmp_path / "teams" / "other.json").write_text("not read")
     async with running(tmp_path) as engine:
-        assert await engine.decide({}) is True
+        assert await engine.decide("{}") is True
 
 
 async def test_a_change_is_taken_without_a_restart(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ async def test_a_change_is_taken_without_a_restart(tmp_path: Path) -> None:
         first = engine.revision
         policy.write_text(ALLOW.replace("true", "false"))
         await until(lambda: engine.revision != first)
-        assert await engine.decide({}) is False
+        assert await engine.decide("{}") is False
 
 
 async def test_a_test_file_changes_no_revision(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ async def test_scenario_66_a_reload_that_does_not_load_keeps_the_old_policy(tmp_
         assert engine.fault
         assert engine.ready
         assert engine.revision == first
-        assert await engine.decide({}) is True
+        assert await engine.decide("{}") is True
         policy.write_text(ALLOW)
         assert await engine.reload()
         assert engine.fault is None
@@ -158,7 +159,7 @@ async def test_scenario_66_a_broken_change_on_disk_is_noticed_and_reported(tmp_p
         policy.write_text("package cases\n\ndecision := {\n")
         await until(lambda: engine.fault is not None)
         assert "a.rego" in str(engine.fault)
-        assert await engine.decide({}) is True
+        assert await engine.decide("{}") is True
 
 
 async def test_an_answer_that_comes_late_is_no_answer(tmp_path: Path) -> None:
@@ -167,9 +168,9 @@ async def test_an_answer_that_comes_late_is_no_answer(tmp_path: Path) -> None:
         "\tcount([1 | some i in numbers.range(1, input.n); some j in numbers.range(1, input.n); i == j]) > 0\n}\n"
     )
     async with running(tmp_path, timeout_s=0.05) as engine:
-        assert await engine.decide({"n": 2}) is True
+        assert await engine.decide(encode_question({"n": 2})) is True
         with pytest.raises(GateError) as late:
-            await engine.decide({"n": 700})
+            await engine.decide(encode_question({"n": 700}))
         assert late.value.reason is Reason.POLICY_TIMEOUT
 
 
@@ -181,7 +182,7 @@ async def test_another_thread_is_refused_before_the_engine_would_panic(tmp_path:
 
         def elsewhere() -> None:
             try:
-                asyncio.run(engine.decide({}))
+                asyncio.run(engine.decide("{}"))
             except GateError as error:
                 refused.append(error)
 
@@ -194,8 +195,8 @@ async def test_another_thread_is_refused_before_the_engine_would_panic(tmp_path:
 async def test_one_question_leaves_nothing_for_the_next(tmp_path: Path) -> None:
     (tmp_path / "a.rego").write_text("package cases\n\ndecision := input.a\n")
     async with running(tmp_path) as engine:
-        assert await engine.decide({"a": True}) is True
-        assert await engine.decide({}) is None
+        assert await engine.decide(encode_question({"a": True})) is True
+        assert await engine.decide("{}") is None
 
 
 async def test_what_a_policy_prints_and_what_fails_show_no_value(
@@ -206,7 +207,7 @@ async def test_what_a_policy_prints_and_what_fails_show_no_value(
     )
     async with running(tmp_path) as engine:
         with pytest.raises(GateError) as failed:
-            await engine.decide({"a": "jonas@example.com"})
+            await engine.decide(encode_question({"a": "jonas@example.com"}))
     assert failed.value.reason is Reason.POLICY_ERROR
     assert "a.rego:3" in failed.value.detail
     shown = capfd.readouterr()

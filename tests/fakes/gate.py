@@ -53,7 +53,7 @@ class Policy:
         self.questions = []
 
     async def decide(self, question):
-        self.questions.append(question)
+        self.questions.append(json.loads(question))
         result = self.result(question) if callable(self.result) else self.result
         if isinstance(result, Exception):
             raise result

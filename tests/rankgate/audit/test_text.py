@@ -48,7 +48,7 @@ def test_nothing_printed_can_command_a_terminal(text: str) -> None:
 
 
 def test_numbers_are_exact() -> None:
-    assert dump([2**70, 0.1, 1e-7]) == b"[1180591620717411303424,0.1,1e-07]"
+    assert dump([2**70, 0.1, 1e-7]) == b"[1180591620717411303424,0.1,1e-7]"
 
 
 def _lone(text: str) -> bool:

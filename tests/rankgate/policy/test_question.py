@@ -237,7 +237,7 @@ class TestOptIns:
 
 
 class TestEncoding:
-    @pytest.mark.parametrize("value", [2**64, -(2**63) - 1, float("nan"), float("-inf"), "\ud800", {1, 2}, b"x"])
+    @pytest.mark.parametrize("value", [2**64, -(2**63) - 1, float("nan"), float("-inf"), "\ud800", object()])
     def test_what_engines_would_read_differently_is_refused(self, value: object) -> None:
         with pytest.raises(GateError) as refused:
             encode_question({"a": [{"b": value}]})
