@@ -10,7 +10,7 @@ from rankgate.audit import AuditLog
 from rankgate.credentials import Broker
 from rankgate.detect import Detector
 from rankgate.identity import Principal
-from rankgate.masking import Keys, Masker, Plan
+from rankgate.masking import Keys, Masker, Maskers, Plan
 from rankgate.policy import PolicyEngine
 from rankgate.settings import Settings
 
@@ -53,6 +53,7 @@ class Gate:
 
     settings: Settings
     keys: Keys
+    maskers: Maskers
     plans: Mapping[str, Plan]
     all_types: Plan
     detector: Detector
@@ -67,7 +68,7 @@ class Gate:
 
     def masker(self, tenant: str, plan: Plan) -> Masker:
         """Return what masks a tenant's texts by `plan`."""
-        return Masker(self.keys, tenant, plan, phone_regions=self.settings.masking.phone_regions)
+        return self.maskers.of(tenant, plan)
 
     def clean(self, text: str, tenant: str) -> str:
         """Return a text that somebody else wrote, with every type masked, fit for a record or an answer."""

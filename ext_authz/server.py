@@ -31,7 +31,7 @@ from rankgate.decision import Allow, Decision, Deny
 from rankgate.detect import Detector
 from rankgate.errors import GateError, Reason
 from rankgate.headers import traceparent
-from rankgate.masking import Plan
+from rankgate.masking import Maskers, Plan
 from rankgate.request import HttpRequest
 from rankgate.settings import Settings
 
@@ -157,6 +157,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
         gate = Gate(
             settings=settings,
             keys=keys,
+            maskers=Maskers(keys, settings.masking.phone_regions),
             plans=plans,
             all_types=Plan.of(settings.masking.everything),
             detector=detector,

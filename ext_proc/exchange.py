@@ -38,7 +38,7 @@ from rankgate.detect import Detector
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff, from_metadata
 from rankgate.headers import is_json_type, traceparent
-from rankgate.masking import Keys, Masker, Plan, keyed_digest
+from rankgate.masking import Keys, Masker, Maskers, Plan, keyed_digest
 from rankgate.rewrite import (
     Inspector,
     Sent,
@@ -97,17 +97,17 @@ class Tools:
 
     detector: Detector
     keys: Keys
+    maskers: Maskers
     all_types: Plan
     routes: Mapping[str, RouteSettings]
     max_masked_bytes: int
     max_response_bytes: int
     hidden: tuple[str, ...]
-    phone_regions: tuple[str, ...] = ()
     deadline: Callable[[], Callable[[], None]] = lambda: lambda: None
 
     def masker(self, tenant: str, plan: Plan) -> Masker:
         """Return what masks a tenant's texts by `plan`."""
-        return Masker(self.keys, tenant, plan, phone_regions=self.phone_regions)
+        return self.maskers.of(tenant, plan)
 
     def inspector(self, handoff: Handoff) -> Inspector:
         """Return what a call's answer is inspected with, for as long as a step may take."""

@@ -24,7 +24,7 @@ from rankgate.clients.telemetry import Telemetry
 from rankgate.clients.traces import Tracer
 from rankgate.detect import Detector
 from rankgate.errors import GateError
-from rankgate.masking import Plan
+from rankgate.masking import Maskers, Plan
 from rankgate.settings import Settings
 
 __all__ = ["Processing", "build"]
@@ -171,12 +171,12 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
             cache_bytes=settings.masking.cache_bytes,
         ),
         keys=keys,
+        maskers=Maskers(keys, settings.masking.phone_regions),
         all_types=Plan.of(settings.masking.everything),
         routes={route.name: route for route in settings.routes},
         max_masked_bytes=settings.limits.masked_body_bytes,
         max_response_bytes=settings.limits.response_bytes,
         hidden=settings.hidden_headers,
-        phone_regions=settings.masking.phone_regions,
         deadline=lambda: deadline(settings.limits.process_timeout_s),
     )
     async with contextlib.AsyncExitStack() as scope:

@@ -8,13 +8,12 @@ somebody else's. Masked values are pseudonymised, not anonymous: whoever holds t
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Self, cast, get_args
 
@@ -29,7 +28,7 @@ from rankgate.detect.view import folded, plain
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import STRUCTURED_TYPES, Operator, ProfileSettings
 
-__all__ = ["Keys", "Masker", "Plan", "is_pseudonym", "is_tighter_or_equal", "keyed_digest", "tighten"]
+__all__ = ["Keys", "Masker", "Maskers", "Plan", "is_pseudonym", "is_tighter_or_equal", "keyed_digest", "tighten"]
 
 _STRICTNESS: Mapping[str, int] = {"partial": 0, "pseudonym": 1, "hash": 2, "redact": 3}
 _TYPE = re.compile(r"[A-Z]{2,32}(?:_[A-Z]{2,32}){0,4}")
@@ -39,8 +38,9 @@ _TENANTS = 4096
 _SECRETS = frozenset({"API_KEY", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS"})
 _SHOWN = 4
 # Replacements a masker remembers, each of a value of at most so many characters.
-_REMEMBERED = 4096
-_LONGEST_REMEMBERED = 256
+_MASKERS = 64
+_REMEMBERED = 2048
+_LONGEST_REMEMBERED = 128
 
 Token = Callable[[str], str]
 Renderer = Callable[[str, Token], str]
@@ -119,7 +119,7 @@ def is_tighter_or_equal(one: Plan, other: Plan) -> bool:
 
 def keyed_digest(key: bytes, data: bytes) -> str:
     """Return the HMAC-SHA-256 of `data` in hexadecimal."""
-    return hmac.digest(key, data, hashlib.sha256).hex()
+    return hmac.digest(key, data, "sha256").hex()
 
 
 class Keys:
@@ -169,8 +169,8 @@ class Masker:
 
     `phone_regions` let a national and an international writing of a number share a pseudonym. `renderers` give a
     type a pseudonym form of its own: a function of the value and of `token`, which turns one canonical word into
-    `TYPE_<code>`; names use it for a pseudonym per word. It remembers some replacements, so keep it no longer than the
-    texts it masked.
+    `TYPE_<code>`; names use it for a pseudonym per word. It remembers the latest replacements, and so values. Safe to
+    share between threads.
     """
 
     __slots__ = ("_key", "_plan", "_regions", "_remembered", "_renderers")
@@ -265,7 +265,7 @@ class Masker:
         """Return 65 bits of keyed hash as 13 characters, never with five digits in a row (see detect.tokens)."""
         for attempt in range(256):
             data = f"{use}{attempt}\0{name}\0{word}".encode("utf-8", "surrogatepass")
-            digest = hmac.digest(self._key, data, hashlib.sha256)
+            digest = hmac.digest(self._key, data, "sha256")[:10]
             code = base64.b32encode(digest).decode("ascii").lower()[:13]
             if _CODE.fullmatch(code) is not None:
                 return code
@@ -292,6 +292,17 @@ class Masker:
                 out += (text[done:start], f"{name}_x_{code}")
                 done = end
         return "".join((*out, text[done:])) if out else text
+
+
+class Maskers:
+    """The maskers of a deployment, one for each tenant and plan; those used last are kept. Safe to share."""
+
+    def __init__(self, keys: Keys, phone_regions: Sequence[str]) -> None:
+        self._of = lru_cache(maxsize=_MASKERS)(partial(Masker, keys, phone_regions=tuple(phone_regions)))
+
+    def of(self, tenant: str, plan: Plan) -> Masker:
+        """Return what masks `tenant`'s texts by `plan`."""
+        return self._of(tenant, plan)
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from fakes.handing import CREDENTIAL, DETECTOR, EVERYTHING, KEYS, hand_over
+from fakes.handing import CREDENTIAL, DETECTOR, EVERYTHING, KEYS, MASKERS, hand_over
 
 from ext_proc.conversation import (
     Abort,
@@ -35,6 +35,7 @@ def tools(**changes):
     fields = {
         "detector": DETECTOR,
         "keys": KEYS,
+        "maskers": MASKERS,
         "all_types": EVERYTHING,
         "routes": {"rerank": route},
         "max_masked_bytes": 1_000_000,

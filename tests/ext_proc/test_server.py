@@ -5,7 +5,7 @@ import json
 
 import grpc
 import pytest
-from fakes.handing import DETECTOR, EVERYTHING, KEYS, hand_over
+from fakes.handing import DETECTOR, EVERYTHING, KEYS, MASKERS, hand_over
 
 from ext_proc.exchange import Tools
 from ext_proc.server import Processing
@@ -53,7 +53,7 @@ async def recording():
 @pytest.fixture
 async def channel(tmp_path, recording):
     route = RouteSettings.model_validate({"name": "rerank", "path": "/v2/rerank"})
-    tools = Tools(DETECTOR, KEYS, EVERYTHING, {"rerank": route}, 1_000_000, 1_000_000, ("authorization",))
+    tools = Tools(DETECTOR, KEYS, MASKERS, EVERYTHING, {"rerank": route}, 1_000_000, 1_000_000, ("authorization",))
     telemetry = Telemetry.local(Slot("ext_proc", 0))
     metrics = ProcessingMetrics(telemetry.registry)
     processing = Processing(tools, recording, Offload(), lambda: 1_800_000_000.0, metrics, telemetry.tracer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from fakes.handing import CREDENTIAL, DETECTOR, EVERYTHING, KEYS
+from fakes.handing import CREDENTIAL, DETECTOR, EVERYTHING, KEYS, MASKERS
 
 from ext_authz.gate import Gate
 from rankgate.clients.offload import Offload, deadline
@@ -118,6 +118,7 @@ def gate(policy=True, *, route=None, processor=True, broker=None, trail=None, li
     return Gate(
         settings=settings,
         keys=KEYS,
+        maskers=MASKERS,
         plans={name: Plan.of(profile) for name, profile in settings.masking.profiles.items()} | {"none": Plan.none()},
         all_types=EVERYTHING,
         detector=DETECTOR,

@@ -6,13 +6,14 @@ from rankgate import dialects, jsontext
 from rankgate.credentials import fingerprint
 from rankgate.detect import Detector
 from rankgate.handoff import Handoff
-from rankgate.masking import Keys, Masker, Plan, keyed_digest
+from rankgate.masking import Keys, Masker, Maskers, Plan, keyed_digest
 from rankgate.rewrite import detect_request, edits_of
 from rankgate.settings import STRUCTURED_TYPES, ProfileSettings
 
 KEYS = Keys(b"0123456789abcdef0123456789abcdef", "1")
 EVERYTHING = Plan.of(ProfileSettings.model_validate({"types": STRUCTURED_TYPES}))
 DETECTOR = Detector(STRUCTURED_TYPES, phone_regions=("US", "GB", "DE"), cache_bytes=1_000_000)
+MASKERS = Maskers(KEYS, ("US", "GB", "DE"))
 CREDENTIAL = "sk-upstream-0123456789"
 
 
