@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -10,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import grpc
 
 from ext_proc import wire
+from ext_proc.completions import Completions
 from ext_proc.conversation import Abort, Action, Event, Refuse, RequestBody, ResponseBody, ResponseHeaders
 from ext_proc.exchange import Exchange, Tools
 from ext_proc.record import completion_event
@@ -28,9 +28,6 @@ from rankgate.masking import Maskers, Plan
 from rankgate.settings import Settings
 
 __all__ = ["Processing", "build"]
-
-# At the end: how long to wait for records that are being written.
-RECORDS_S = 5.0
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -56,7 +53,7 @@ class Processing:
         self._metrics = metrics
         self._tracer = tracer
         self._log = logs.logger("ext_proc")
-        self._running: set[asyncio.Task[None]] = set()
+        self._completions = Completions(recording)
 
     def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         """Return the handler of Process; it takes and returns serialised messages."""
@@ -73,8 +70,7 @@ class Processing:
 
     async def stop(self) -> None:
         """Finish the records of calls that ended, and record the end."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=RECORDS_S)
+        await self._completions.stop()
         await self._lifecycle(What.STOP)
 
     async def _process(self, _requests: object, context: Context) -> None:
@@ -124,7 +120,7 @@ class Processing:
             self._metrics.stepped(body, time.perf_counter() - began)
 
     def _complete(self, exchange: Exchange, started: float, began_ns: int) -> None:
-        """Record what became of the call, in a task of its own: the stream may be cancelled at any moment."""
+        """Record what became of the call, without waiting: the stream may be cancelled at any moment."""
         summary = exchange.end()
         if summary is None or exchange.handoff is None:
             return
@@ -132,9 +128,7 @@ class Processing:
         event = completion_event(exchange.handoff, summary, started, now)
         if self._tracer.enabled:
             self._trace(event, began_ns)
-        task = asyncio.create_task(self._append(event))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._completions.add(event)
 
     def _trace(self, event: CompletionEvent, began_ns: int) -> None:
         attributes: dict[str, str | int | bool] = {
@@ -145,12 +139,6 @@ class Processing:
         }
         failed = event.outcome is Outcome.ABORTED or (event.reason is not None and event.reason.status >= 500)
         self._tracer.span("rankgate.process", event.trace, began_ns, attributes, failed=failed)
-
-    async def _append(self, event: CompletionEvent) -> None:
-        try:
-            await self._recording.append(event)
-        except GateError as error:  # the decision is on record; readers see it as unconfirmed
-            self._log.error("completion_not_recorded", decision_id=event.decision_id, reason=error.reason.value)
 
     async def _lifecycle(self, what: What) -> None:
         detail = {"detector_revision": self._tools.detector.revision}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rankgate import jsontext
 from rankgate.credentials import contains
 from rankgate.detect import Detector, Finding
-from rankgate.dialects import Dialect
+from rankgate.dialects import Dialect, Listing
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import VERSION, Handoff, Span
 from rankgate.handoff import Edit as HandedEdit
@@ -109,12 +109,15 @@ def unmaskable(json: JsonText, detector: Detector, types: Container[str]) -> str
         if any(_named(finding, types) for finding in detector.detect_key(key)):
             return "key"
     for number in json.numbers:
-        if is_plain_number(number.text):
-            continue
-        name = next((part for part in reversed(number.pointer) if isinstance(part, str)), "")
-        if any(_named(finding, types) for finding in detector.detect_number(number.text, name)):
-            return "number"
+        if not is_plain_number(number.text):
+            name = next((part for part in reversed(number.pointer) if isinstance(part, str)), "")
+            if _is_sensitive(number.text, name, detector, types):
+                return "number"
     return ""
+
+
+def _is_sensitive(number: str, name: str, detector: Detector, types: Container[str]) -> bool:
+    return any(_named(finding, types) for finding in detector.detect_number(number, name))
 
 
 def edits_of(request: RerankRequest, findings: Findings, outgoing: Masker) -> tuple[HandedEdit, ...]:
@@ -232,6 +235,8 @@ def mask_answer(
     An echo equal to what was sent for that document gets its planned rendering; every other text is detected.
     Raises GateError(UPSTREAM_INVALID) for what is no answer of this API, or quotes the lent credential.
     """
+    if len(sent.kept) == handoff.document_count and (listing := dialect.listing(body)) is not None:
+        return _mask_listing(body, listing, sent, inspector, incoming)
     try:
         json = jsontext.parse(body)
     except GateError:
@@ -246,6 +251,22 @@ def mask_answer(
     if len(sent.kept) < handoff.document_count:
         edits += dialect.restore(json, results, sent.kept, handoff.document_count, handoff.drop_mode, handoff.top_n)
     return (jsontext.splice(body, edits) if edits else body), masked
+
+
+def _mask_listing(
+    body: bytes, listing: Listing, sent: Sent, inspector: Inspector, incoming: Masker
+) -> tuple[bytes, dict[str, int]]:
+    """Do what `mask_answer` does, for an answer without echoes whose indices stay as they are."""
+    inspector.refuse_credential(listing.frame, body)
+    if any(index >= len(sent.kept) for index in listing.indices):
+        raise GateError(Reason.UPSTREAM_INVALID, "index")
+    for score in listing.scores:
+        if not is_plain_number(score) and _is_sensitive(
+            score, listing.score_name, inspector.detector, incoming.plan.operators
+        ):
+            raise GateError(Reason.UPSTREAM_INVALID, "number")
+    edits, masked = _mask_leaves(listing.frame, {}, inspector, incoming)
+    return (jsontext.splice(body, listing.edits(edits)) if edits else body), masked
 
 
 def mask_error(body: bytes, inspector: Inspector, incoming: Masker) -> tuple[bytes, bool, dict[str, int]]:

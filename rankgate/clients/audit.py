@@ -13,7 +13,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -150,16 +150,19 @@ class FileLog:
         """Return the name of one of the slot's logs."""
         return str(LogName(self._name.pod_uid, self._name.role, self._name.number, files.birth))
 
-    async def append(self, event: AuditEvent) -> Receipt:
-        """Return once the event is on disk; raises GateError(AUDIT_UNAVAILABLE) where it is not."""
+    async def append(self, *events: AuditEvent) -> Receipt:
+        """Return once the events are on disk, one after the other, with the place of the last.
+
+        Raises GateError(AUDIT_UNAVAILABLE) where one of them is not, or is not known to be.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Receipt] = loop.create_future()
-        self._admit(event, loop, future)
+        self._admit(events, loop, future)
         return await future
 
     def record(self, event: AuditEvent) -> None:
         """Append from any thread without waiting; raises GateError(AUDIT_UNAVAILABLE) where it is refused at once."""
-        self._admit(event)
+        self._admit((event,))
 
     def tell(self, word: str, detail: Mapping[str, str | int]) -> None:
         """Raise an alarm, and record it where an entry can be recorded now."""
@@ -167,7 +170,7 @@ class FileLog:
         with self._work:
             event = LifecycleEvent(What.ALARM, self._stamp(), self._name.role, word, detail)
         with contextlib.suppress(GateError):
-            self._admit(event)
+            self._admit((event,))
 
     async def close(self) -> None:
         """Write what was appended, accept nothing more, and free the slot."""
@@ -216,18 +219,22 @@ class FileLog:
 
     def _admit(
         self,
-        event: AuditEvent,
+        events: Sequence[AuditEvent],
         loop: asyncio.AbstractEventLoop | None = None,
         future: asyncio.Future[Receipt] | None = None,
     ) -> None:
+        """Take `events` in; `future` is told of the last, and so of all: what follows a lost entry is lost as well."""
         with self._work:
             if self._state is not _State.OPEN:
-                self._refused += 1
+                self._refused += len(events)
                 raise GateError(Reason.AUDIT_UNAVAILABLE, f"the audit log is {self._state.value}")
             if self._full():
-                self._refused += 1
+                self._refused += len(events)
                 raise GateError(Reason.AUDIT_UNAVAILABLE, "the audit log is at its cap or the disk does not keep up")
-            self._enqueue(event, loop, future)
+            *others, last = events
+            for event in others:
+                self._enqueue(event)
+            self._enqueue(last, loop, future)
             self._work.notify()
 
     def _enqueue(

@@ -82,15 +82,17 @@ class Recording:
             shipper=self._shipper.status() if self._shipper else None,
         )
 
-    async def append(self, event: AuditEvent) -> Receipt:
-        """Return once the event is on disk; raises GateError(AUDIT_UNAVAILABLE)."""
+    async def append(self, *events: AuditEvent) -> Receipt:
+        """Return once the events are on disk, with the place of the last; raises GateError(AUDIT_UNAVAILABLE)."""
         began = time.perf_counter()
         try:
-            receipt = await self._log.append(event)
+            receipt = await self._log.append(*events)
         except BaseException:
-            self._metrics.refused()
+            for _ in events:
+                self._metrics.refused()
             raise
-        self._metrics.appended(event, time.perf_counter() - began)
+        for event in events:
+            self._metrics.appended(event, time.perf_counter() - began)
         return receipt
 
     async def lifecycle(self, what: What, component: str, now: float, detail: Mapping[str, str | int]) -> None:

@@ -6,6 +6,7 @@ A new API is one small file that declares a Dialect, and one line in `choosing`.
 from rankgate.dialects.answering import AnswerShape, DropMode, Result
 from rankgate.dialects.choosing import NAMES, by_name, choose, for_path
 from rankgate.dialects.dialect import Dialect
+from rankgate.dialects.listing import Listing
 from rankgate.dialects.reading import RequestShape
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "AnswerShape",
     "Dialect",
     "DropMode",
+    "Listing",
     "RequestShape",
     "Result",
     "by_name",

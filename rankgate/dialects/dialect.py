@@ -8,6 +8,7 @@ from typing import Literal
 
 from rankgate.dialects import answering, denying
 from rankgate.dialects.answering import AnswerShape, DropMode, Result
+from rankgate.dialects.listing import Listing, read_listing
 from rankgate.dialects.reading import RequestShape
 from rankgate.errors import Reason
 from rankgate.jsontext import Edit, JsonText
@@ -45,6 +46,10 @@ class Dialect:
     def results(self, json: JsonText) -> tuple[Result, ...]:
         """Return the results in an answer. Raises GateError(UPSTREAM_INVALID) for anything but a list of results."""
         return answering.results(self.answers, json)
+
+    def listing(self, body: bytes) -> Listing | None:
+        """Return an answer whose results are a position and a score each, read in one pass; None for every other."""
+        return read_listing(self.answers, body)
 
     def restore(
         self, json: JsonText, results: Sequence[Result], kept: Sequence[int],

@@ -311,6 +311,7 @@ def test_the_echo_of_another_documents_text_is_not_trusted():
         b'{"results":[{"index":0,"relevance_score":0.5}],"results":[]}',
         b'{"results":[{"index":0,"relevance_score":0.5,"maren.oldfield@example.org":1}]}',
         b'{"results":[{"index":0,"relevance_score":0.5}],"account":4111111111111111}',
+        b'{"results":[{"index":0,"relevance_score":4111111111111111}]}',
     ],
 )
 def test_scenario_44_an_answer_that_cannot_be_inspected_becomes_502(answer):

@@ -32,10 +32,10 @@ class Recording:
         self.appended = asyncio.Event()
         self.full = False
 
-    async def append(self, event):
+    async def append(self, *events):
         if self.full:
             raise GateError(Reason.AUDIT_UNAVAILABLE)
-        self.events.append(event)
+        self.events.extend(events)
         self.appended.set()
 
     async def lifecycle(self, what, component, now, detail):

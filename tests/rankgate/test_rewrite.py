@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from fakes.handing import CREDENTIAL, DETECTOR, EVERYTHING, KEYS, hand_over
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankgate import dialects, jsontext
+from rankgate.dialects import dialect
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import from_metadata, to_metadata
 from rankgate.masking import Masker, Plan
@@ -103,6 +105,30 @@ def test_kept_documents_are_exactly_those_sent_and_their_echo_is_recognised(call
     for index, position in enumerate(kept):
         assert shown[position] == {"text": documents[index]}
     assert masked == {}
+
+
+@given(
+    results=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["0.5", "-7.25", "4111111111111111"])), max_size=5),
+    extra=EXTRAS,
+    lent=st.booleans(),
+)
+@settings(deadline=None)
+def test_a_plain_list_of_results_is_answered_as_any_other_reading_of_it_would_be(results, extra, lent):
+    body = json.dumps({"query": "q", "documents": ["a", "b", "c", "d"], "model": "m"}).encode()
+    sent, handoff, spoken = sent_for(body)
+    array = ",".join(f'{{"index": {index}, "relevance_score": {score}}}' for index, score in results)
+    said = json.dumps({"extra": extra, "key": CREDENTIAL if lent else ""})
+    answer = f'{said[:-1]}, "results": [{array}], "id": "{VALUES[0]}"}}'.encode()
+
+    def answered():
+        try:
+            return mask_answer(answer, sent, handoff, spoken, inspector(handoff), MASKER)
+        except GateError as refusal:
+            return refusal.reason, refusal.detail
+
+    fast = answered()
+    with patch.object(dialect, "read_listing", lambda *_: None):
+        assert answered() == fast
 
 
 def test_an_answer_with_an_index_nobody_sent_is_refused():

@@ -1,0 +1,67 @@
+"""Completions are recorded together, in order, and none is left behind at the end."""
+
+import asyncio
+
+from structlog.testing import capture_logs
+
+from ext_proc.completions import Completions
+from rankgate.audit import CompletionEvent, Outcome
+from rankgate.errors import GateError, Reason
+
+
+def event(number):
+    return CompletionEvent(f"dec-{number}", 1, Outcome.COMPLETE)
+
+
+class Trail:
+    def __init__(self):
+        self.appends = []
+        self.appended = asyncio.Event()
+
+    async def append(self, *events):
+        self.appends.append(events)
+        self.appended.set()
+
+
+class Full:
+    async def append(self, *events):
+        raise GateError(Reason.AUDIT_UNAVAILABLE)
+
+
+async def test_calls_that_end_together_share_one_write():
+    trail = Trail()
+    completions = Completions(trail)
+    for number in range(3):
+        completions.add(event(number))
+    assert trail.appends == []
+    await asyncio.wait_for(trail.appended.wait(), 5)
+    assert trail.appends == [(event(0), event(1), event(2))]
+
+
+async def test_what_was_gathered_is_recorded_at_the_end():
+    trail = Trail()
+    completions = Completions(trail)
+    completions.add(event(1))
+    await completions.stop()
+    assert trail.appends == [(event(1),)]
+    await completions.stop()
+    assert len(trail.appends) == 1
+
+
+async def test_a_call_that_ends_later_is_recorded_too():
+    trail = Trail()
+    completions = Completions(trail)
+    completions.add(event(1))
+    await asyncio.wait_for(trail.appended.wait(), 5)
+    completions.add(event(2))
+    await completions.stop()
+    assert trail.appends == [(event(1),), (event(2),)]
+
+
+async def test_every_completion_that_cannot_be_recorded_is_named_in_the_log():
+    completions = Completions(Full())
+    with capture_logs() as written:
+        completions.add(event(1))
+        completions.add(event(2))
+        await completions.stop()
+    assert [line["decision_id"] for line in written] == ["dec-1", "dec-2"]
