@@ -69,8 +69,11 @@ class Case:
         """Return the positions of the documents that are not dropped."""
         if self.reading is None:
             return ()
-        dropped = set(self.ruling.drop) if self.ruling else set()
-        return tuple(position for position in range(self.reading.request.document_count) if position not in dropped)
+        every = range(self.reading.request.document_count)
+        if self.ruling is None or not self.ruling.drop:
+            return tuple(every)
+        dropped = set(self.ruling.drop)
+        return tuple(position for position in every if position not in dropped)
 
     @property
     def total_chars(self) -> int:

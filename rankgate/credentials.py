@@ -12,6 +12,8 @@ __all__ = ["MIN_CHARS", "Broker", "Grant", "Lease", "Secret", "contains", "finge
 
 # A shorter one could be guessed, and would be found in ordinary text.
 MIN_CHARS = 16
+_CHARACTERS = {"t": rb"[A-Za-z0-9._~+/=-]", "v": rb"[\x21-\x7e]"}
+_TOKEN68 = re.compile(rb"%b+" % _CHARACTERS["t"])
 
 
 class Secret:
@@ -61,23 +63,28 @@ class Broker(Protocol):
 
 
 def fingerprint(key: bytes, credential: str) -> str:
-    """Return `<length>:<HMAC-SHA-256 hex>` of a credential: enough to find it in a text, not to learn it."""
+    """Return `<length><kind>:<HMAC-SHA-256 hex>` of a credential: enough to find it in a text, not to learn it.
+
+    The kind is `t` for the characters of a token (RFC 9110 section 11.2, token68), `v` for any visible ASCII.
+    """
     raw = credential.encode()
-    return f"{len(raw)}:{hmac.new(key, raw, sha256).hexdigest()}"
+    kind = "t" if _TOKEN68.fullmatch(raw) else "v"
+    return f"{len(raw)}{kind}:{hmac.new(key, raw, sha256).hexdigest()}"
 
 
 def contains(key: bytes, mark: str, data: bytes) -> bool:
     """Tell whether any run of `data` is the credential that `mark` is the fingerprint of.
 
-    A credential is visible ASCII of at least MIN_CHARS characters, so ordinary text has no run that long and costs
+    A credential has at least MIN_CHARS characters of its kind, so ordinary text has no run that long and costs
     nothing; a run of n characters costs up to n HMACs, which callers bound.
     """
-    size_text, _, digest = mark.partition(":")
-    if not size_text.isdigit() or int(size_text) < MIN_CHARS:
+    head, _, digest = mark.partition(":")
+    size_text, kind = head[:-1], head[-1:]
+    if not size_text.isdigit() or int(size_text) < MIN_CHARS or kind not in _CHARACTERS:
         return False
     size, expected = int(size_text), bytes.fromhex(digest)
     return any(
         hmac.digest(key, data[start : start + size], "sha256") == expected
-        for run in re.finditer(rb"[\x21-\x7e]{%d,}" % size, data)
+        for run in re.finditer(rb"%b{%d,}" % (_CHARACTERS[kind], size), data)
         for start in range(run.start(), run.end() - size + 1)
     )

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import isinf
 from typing import Any, NamedTuple, NoReturn
 
@@ -84,11 +85,11 @@ class JsonText:
 
 _SPACE = b" \t\n\r"
 # These run over a body without escaped quotes (see _flat), in linear time even where a string has no end.
-_LITERALS = re.compile(rb'("[^"]*+")([ \t\n\r]*+:)?|(-?[0-9][0-9.eE+-]*+)')
+_KEY = re.compile(rb'("[^"]*+")[ \t\n\r]*+:')
+_NUMBER = re.compile(rb"-?[0-9][0-9.eE+-]*+")
 _STRUCTURE = re.compile(rb'"[^"]*+"|[\[\]{},]')
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_VALUE, _KEY, _NUMBER = 1, 2, 3  # groups of _LITERALS
 
 
 def _refuse(what: str) -> NoReturn:
@@ -136,7 +137,8 @@ def parse(body: bytes, *, max_depth: int = 64) -> JsonText:
     if b"\0" in body:
         # Never in JSON; this is how UTF-16 and UTF-32 without a mark look.
         _refuse("the body is not JSON in UTF-8")
-    if _nodes(body) > MAX_NODES and _has_too_many_nodes(_flat(body)):
+    # Every value takes a byte at least.
+    if len(body) > MAX_NODES and _nodes(body) > MAX_NODES and _has_too_many_nodes(_flat(body)):
         _refuse("the body has too many values")
     try:
         value = _DECODER.decode(body.decode("utf-8"))
@@ -175,26 +177,24 @@ def _holds_surrogate(text: JsonText) -> bool:
 
 
 def _read(body: bytes, value: Any, max_depth: int) -> JsonText:
-    """Walk the parsed `value` and take the literals of `body` in step: both are in document order."""
-    literals = _LITERALS.finditer(_flat(body))
+    """Walk the parsed `value` and count the literals of `body` in step: both are in document order."""
+    pieces = _flat(body).split(b'"')
+    # Before quote k stand k quotes and these many other bytes.
+    others = list(accumulate(map(len, pieces)))
+    literals = _numbers(pieces, others)
     strings: list[StringLiteral] = []
     keys: list[str] = []
     numbers: list[NumberLiteral] = []
 
-    def take(group: int) -> re.Match[bytes]:
-        literal = next(literals, None)
-        if literal is None or literal.lastindex != group:
-            _refuse("the body is not valid JSON")
-        return literal
-
     def visit(value: Any, pointer: Pointer, depth: int) -> None:
         kind = type(value)
         if kind is str:
-            literal = take(_VALUE)
-            strings.append(StringLiteral(len(strings), value, pointer, literal.start(), literal.end()))
+            quote = 2 * (len(strings) + len(keys))
+            start, end = others[quote] + quote, others[quote + 1] + quote + 2
+            strings.append(StringLiteral(len(strings), value, pointer, start, end))
         elif kind is int or kind is float:
-            literal = take(_NUMBER)
-            numbers.append(NumberLiteral(literal[0].decode("ascii"), pointer, literal.start(), literal.end()))
+            text, start = next(literals)
+            numbers.append(NumberLiteral(text, pointer, start, start + len(text)))
         elif kind is dict or kind is list:
             if depth == max_depth:
                 _refuse("the body is nested too deeply")
@@ -203,14 +203,28 @@ def _read(body: bytes, value: Any, max_depth: int) -> JsonText:
                     visit(child, (*pointer, position), depth + 1)
             else:
                 for key, child in value.items():
-                    take(_KEY)
                     keys.append(key)
                     visit(child, (*pointer, key), depth + 1)
 
-    visit(value, (), 0)
-    if next(literals, None) is not None:
+    try:
+        visit(value, (), 0)
+    except (IndexError, StopIteration):
+        _refuse("the body is not valid JSON")
+    if 2 * (len(strings) + len(keys)) != len(pieces) - 1 or next(literals, None) is not None:
         _refuse("the body is not valid JSON")
     return JsonText(body, value, tuple(strings), tuple(keys), tuple(numbers))
+
+
+def _numbers(pieces: list[bytes], others: list[int]) -> Iterator[tuple[str, int]]:
+    """Yield the number literals between the strings of a body that was split at its quotes, and where they begin."""
+    between = b'"'.join(pieces[::2])
+    piece = done = 0
+    for literal in _NUMBER.finditer(between):
+        begin = literal.start()
+        piece += between.count(b'"', done, begin)
+        done = begin
+        inside = begin - between.rfind(b'"', 0, begin) - 1
+        yield literal[0].decode("ascii"), others[2 * piece] + 2 * piece - len(pieces[2 * piece]) + inside
 
 
 def locate(text: JsonText, pointer: Pointer) -> Span:
@@ -236,10 +250,10 @@ def members(body: bytes, start: int) -> dict[str, Span]:
     flat = _flat(body)
     spans: dict[str, Span] = {}
     for slot in _slots(flat, start):
-        key = _LITERALS.match(flat, slot.start)
-        if key is None or key.lastindex != _KEY:
+        key = _KEY.match(flat, slot.start)
+        if key is None:
             raise ValueError("a member without a key")
-        spans[json.loads(body[slice(*key.span(_VALUE))])] = _strip(body, key.end(), slot.end)
+        spans[json.loads(body[slice(*key.span(1))])] = _strip(body, key.end(), slot.end)
     return spans
 
 

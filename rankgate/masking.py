@@ -203,7 +203,7 @@ class Masker:
         `check` is called every few milliseconds of work; a GateError it raises ends the work and passes through.
         """
         if not findings:
-            return self._escape(text)
+            return self._escape(text) if "_" in text or not text.isascii() else text
         if any(not 0 <= one.start < one.end <= len(text) for one in findings):
             raise GateError(Reason.HANDOFF_MISMATCH, "spans do not fit the text")
         operators = self._plan.operators
@@ -227,7 +227,7 @@ class Masker:
 
     def escapes(self, text: str) -> bool:
         """Tell whether `mask` would change `text` even without a finding: for a look-alike of a pseudonym."""
-        return self._escape(text) != text
+        return ("_" in text or not text.isascii()) and self._escape(text) != text
 
     def _copy(self, out: list[str], piece: str) -> None:
         if piece:

@@ -92,12 +92,9 @@ def detect_request(
 
     `check` is called again and again on the way, and raises where there is no time left.
     """
-    findings: dict[int, tuple[Finding, ...]] = {}
-    for text in request.texts:
-        check()
-        if found := detector.detect(text.value, cache=tenant, check=check):
-            findings[text.ordinal] = found
-    return findings
+    check()
+    found = detector.detect_all([text.value for text in request.texts], cache=tenant, check=check)
+    return {text.ordinal: one for text, one in zip(request.texts, found, strict=True) if one}
 
 
 def unmaskable(json: JsonText, detector: Detector, types: Container[str]) -> str:

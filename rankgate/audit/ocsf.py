@@ -243,7 +243,12 @@ def _capture(capture: Capture) -> Json:
         complete=capture.complete,
         query=capture.query and _text(capture.query),
         instruction=capture.instruction and _text(capture.instruction),
-        documents=[{"position": position} | _text(text) for position, text in capture.documents],
+        documents=[
+            {"position": position, "text": text}
+            if text is not None
+            else {"position": position, "length": length, "digest": digest}
+            for position, (length, text, digest) in capture.documents
+        ],
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from rankgate.detect.finding import Finding
 
@@ -56,6 +57,22 @@ class Cache:
                 return None
             self.hits += 1
             table.entries.move_to_end(text)
+            return found
+
+    def get_all(self, partition: str, texts: Sequence[str]) -> list[Findings | None]:
+        """Return what `get` would for each of `texts`."""
+        with self._lock:
+            table = self._tables.get(partition)
+            if table is None:
+                self.misses += len(texts)
+                return [None] * len(texts)
+            found = list(map(table.entries.get, texts))
+            for text, known in zip(texts, found, strict=True):
+                if known is not None:
+                    table.entries.move_to_end(text)
+            missing = found.count(None)
+            self.misses += missing
+            self.hits += len(found) - missing
             return found
 
     def put(self, partition: str, text: str, findings: Findings) -> None:

@@ -76,14 +76,16 @@ class Detector:
         `cache` names the partition (the tenant) whose earlier results may be used; without one nothing is kept.
         `check` is called every few milliseconds of work; a GateError it raises ends the work and passes through.
         """
-        check = check or unhurried
-        if not cache:
-            return self._detect(text, check)
-        found = self._cache.get(cache, text)
-        if found is None:
-            found = self._detect(text, check)
-            self._cache.put(cache, text, found)
-        return found
+        found = self._cache.get(cache, text) if cache else None
+        return found if found is not None else self._inspect(text, cache, check or unhurried)
+
+    def detect_all(self, texts: Sequence[str], *, cache: str, check: Check) -> list[tuple[Finding, ...]]:
+        """Return what `detect` would for each of `texts`; `check` is also called before each that is not remembered."""
+        remembered = self._cache.get_all(cache, texts) if cache else [None] * len(texts)
+        return [
+            found if found is not None else self._inspect(text, cache, check)
+            for text, found in zip(texts, remembered, strict=True)
+        ]
 
     @property
     def cached_bytes(self) -> int:
@@ -119,6 +121,14 @@ class Detector:
                     continue
                 if index not in self._gate.fired(text) or all(one.type != name for one in recognizer.find(text)):
                     raise GateError(Reason.DETECTOR_UNAVAILABLE, f"self-test: the recogniser of {name} finds nothing")
+
+    def _inspect(self, text: str, cache: str, check: Check) -> tuple[Finding, ...]:
+        """Detect in a text that is not remembered, and remember it in `cache` where one is named."""
+        check()
+        found = self._detect(text, check)
+        if cache:
+            self._cache.put(cache, text, found)
+        return found
 
     def _detect(self, text: str, check: Check) -> tuple[Finding, ...]:
         if len(text) < _SHORTEST:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -81,7 +81,7 @@ class RequestShape:
             query=query,
             instruction=self._instruction(body),
             document_count=len(documents),
-            texts=tuple(self._text(string, each) for string in json.strings),
+            texts=tuple(self._texts(json.strings, each)),
             top_n=self._top_n(body),
             return_documents=self._flag(body),
             ids=_ids(documents),
@@ -129,8 +129,10 @@ class RequestShape:
             documents = [documents]
         if not isinstance(documents, list) or not documents:
             _wrong(self.documents, "a non-empty array")
+        # Plain strings are what most calls rank, and of the first form of every API that takes them.
+        plain = STRING in self.document_forms
         for document in documents:
-            if not _is_one_of(self.document_forms, document):
+            if not (plain and type(document) is str) and not _is_one_of(self.document_forms, document):
                 _wrong_form(self.documents, document, f"an array of {_names(self.document_forms, many=True)}")
         return documents
 
@@ -180,15 +182,17 @@ class RequestShape:
             return value
         _wrong(str(self.return_documents), "a boolean")
 
-    def _text(self, string: StringLiteral, a_query_each: bool) -> Text:
-        ordinal, value, pointer, start, end = string
-        member = pointer[0]
-        place = pointer[1] if len(pointer) > 1 and isinstance(pointer[1], int) else None
-        if member == self.documents and not (PARTS in self.document_forms and _names_a_part(pointer)):
-            return Text(ordinal, Role.DOCUMENT, value, start, end, place or 0)
-        if member == self.query and not (PARTS in self.query_forms and _names_a_part(pointer)):
-            return Text(ordinal, Role.QUERY, value, start, end, place if a_query_each else None)
-        return Text(ordinal, Role.INSTRUCTION if member in self.instructions else Role.OTHER, value, start, end)
+    def _texts(self, strings: Iterable[StringLiteral], a_query_each: bool) -> Iterator[Text]:
+        document_parts, query_parts = PARTS in self.document_forms, PARTS in self.query_forms
+        for ordinal, value, pointer, start, end in strings:
+            member = pointer[0]
+            place = pointer[1] if len(pointer) > 1 and isinstance(pointer[1], int) else None
+            if member == self.documents and not (document_parts and _names_a_part(pointer)):
+                yield Text(ordinal, Role.DOCUMENT, value, start, end, place or 0)
+            elif member == self.query and not (query_parts and _names_a_part(pointer)):
+                yield Text(ordinal, Role.QUERY, value, start, end, place if a_query_each else None)
+            else:
+                yield Text(ordinal, Role.INSTRUCTION if member in self.instructions else Role.OTHER, value, start, end)
 
 
 def _is_one_of(forms: tuple[Form, ...], value: Any) -> bool:
