@@ -60,7 +60,7 @@ AUTHZ_STAGES: tuple[Stage, ...] = (
     ("policy", "rankgate.clients.rego:EmbeddedEngine.decide"),
     ("ruling", "ext_authz.check:_ruling"),
     ("ruling", "ext_authz.check:_masks"),
-    ("bounds", "ext_authz.check:_bounds"),
+    ("bounds", "ext_authz.check:_keep_bounds"),
     ("lease", "rankgate.clients.credentials:FileBroker.lease"),
     ("handoff", "ext_authz.check:allow"),
     ("handoff", "ext_authz.wire:to_metadata"),

@@ -21,12 +21,13 @@ __all__ = ["Case", "Masks", "Reading"]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A body as its dialect reads it, and what detection found in it, by text ordinal."""
+    """A body as its dialect reads it, and what detection found: in texts by ordinal, in keys and numbers by word."""
 
     json: JsonText
     dialect: Dialect
     request: RerankRequest
     findings: Mapping[int, Sequence[Finding]]
+    structure: Sequence[tuple[str, Finding]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from rankgate.identity import Principal
 from rankgate.masking import Plan, is_tighter_or_equal, keyed_digest, tighten
 from rankgate.policy import Ruling, build_question, encode_question, parse_ruling
 from rankgate.request import HttpRequest
-from rankgate.rewrite import detect_request, mask_request, unmaskable
+from rankgate.rewrite import detect_request, detect_structure, mask_request, unmaskable
 from rankgate.settings import RouteSettings
 
 __all__ = ["check"]
@@ -111,22 +111,23 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
     if route is None:
         raise GateError(Reason.PATH_UNKNOWN)
     admit(http, route, settings.limits, gate.detector, principal.tenant)
-    # 3 dialect, 4 detect
+    # 3 dialect, 4 detect, and what 5 is asked
     in_time = gate.deadline(settings.limits.decision_s)
-    case.reading = reading = await gate.work.run(
-        len(http.body), principal.tenant, lambda: _read(http, route, principal, gate, in_time)
-    )
+
+    def read() -> tuple[Reading, str]:
+        case.reading = reading = _read(http, route, principal, gate, in_time)
+        return reading, _question(case, reading, route, principal, gate)
+
+    reading, question = await gate.work.run(len(http.body), principal.tenant, read)
     # 5 policy
-    question, case.question_digest = await gate.work.run(
-        len(http.body), principal.tenant, lambda: _question(case, reading, route, principal, gate)
-    )
     answer = await gate.policy.decide(question)
     case.policy_revision = gate.policy.revision
     case.ruling = ruling = _ruling(case, answer, reading, principal, gate)
     case.masks = masks = _masks(route, ruling, gate.plans)
     if not ruling.allowed:
         return denied_by_policy(case)
-    await gate.work.run(len(http.body), principal.tenant, lambda: _bounds(case, reading, ruling, masks, gate, in_time))
+    _keep_bounds(case, reading, ruling, masks)
+    await _refuse_outgrown(case, reading, masks, gate, in_time)
     # 6 approval
     if ruling.approval is not None:
         raise GateError(Reason.APPROVAL_UNAVAILABLE)
@@ -160,11 +161,12 @@ def _read(
     most = gate.settings.limits.documents
     if request.document_count > most:
         raise GateError(Reason.TOO_MANY_DOCUMENTS, public=f"at most {most} documents are accepted")
-    return Reading(json, dialect, request, detect_request(request, gate.detector, principal.tenant, in_time))
+    found = detect_request(request, gate.detector, principal.tenant, in_time)
+    return Reading(json, dialect, request, found, tuple(detect_structure(json, gate.detector)))
 
 
-def _question(case: Case, reading: Reading, route: RouteSettings, principal: Principal, gate: Gate) -> tuple[str, str]:
-    """Return the question of step 5 and its keyed digest."""
+def _question(case: Case, reading: Reading, route: RouteSettings, principal: Principal, gate: Gate) -> str:
+    """Return the question of step 5, and keep its keyed digest."""
     question = build_question(
         case.http,
         principal,
@@ -175,7 +177,8 @@ def _question(case: Case, reading: Reading, route: RouteSettings, principal: Pri
         opt_ins=route.policy_inputs,
     )
     asked = encode_question(question)
-    return asked, keyed_digest(gate.keys.digest(principal.tenant), asked.encode())
+    case.question_digest = keyed_digest(gate.keys.digest(principal.tenant), asked.encode())
+    return asked
 
 
 def _ruling(case: Case, answer: Any, reading: Reading, principal: Principal, gate: Gate) -> Ruling:
@@ -221,24 +224,31 @@ def _masks(route: RouteSettings, ruling: Ruling, plans: Mapping[str, Plan]) -> M
     return Masks(request, response, request_name, response_name, capture, relaxed)
 
 
-def _bounds(
-    case: Case, reading: Reading, ruling: Ruling, masks: Masks, gate: Gate, in_time: Callable[[], None]
-) -> None:
-    """Keep the ruling's limits, and refuse before any lease what masking cannot cover or would make too large."""
-    limits, request = ruling.limits, reading.request
-    if limits.documents is not None and request.document_count > limits.documents:
+def _keep_bounds(case: Case, reading: Reading, ruling: Ruling, masks: Masks) -> None:
+    """Keep the ruling's limits, and refuse before any lease what masking cannot cover."""
+    limits = ruling.limits
+    if limits.documents is not None and reading.request.document_count > limits.documents:
         raise GateError(Reason.TOO_MANY_DOCUMENTS, public=f"at most {limits.documents} documents for this caller")
     if limits.total_chars is not None and case.total_chars > limits.total_chars:
         raise GateError(Reason.BODY_TOO_LARGE, public=f"at most {limits.total_chars} characters for this caller")
-    if word := unmaskable(reading.json, gate.detector, masks.request.operators):
+    if word := unmaskable(reading.structure, masks.request.operators):
         raise GateError(Reason.SENSITIVE_STRUCTURE, word)
-    most = gate.settings.limits.masked_body_bytes
+
+
+async def _refuse_outgrown(case: Case, reading: Reading, masks: Masks, gate: Gate, in_time: Callable[[], None]) -> None:
+    """Refuse before any lease what masking would make too large."""
+    size, most = len(case.http.body), gate.settings.limits.masked_body_bytes
     findings = sum(len(found) for found in reading.findings.values())
     # Re-encoding and escaped look-alikes at most double a body; only near the limit is it worth masking to know.
-    if 2 * len(case.http.body) + GROWTH_BYTES * findings > most:
-        masker = gate.masker(case.tenant, masks.request)
+    if 2 * size + GROWTH_BYTES * findings <= most:
+        return
+    masker = gate.masker(case.tenant, masks.request)
+
+    def mask() -> int:
         sent = mask_request(
-            reading.json, request, reading.dialect, case.kept, reading.findings, masker, masker, in_time
+            reading.json, reading.request, reading.dialect, case.kept, reading.findings, masker, masker, in_time
         )
-        if len(sent.body) > most:
-            raise GateError(Reason.BODY_TOO_LARGE, "masked")
+        return len(sent.body)
+
+    if await gate.work.run(size, case.tenant, mask) > most:
+        raise GateError(Reason.BODY_TOO_LARGE, "masked")

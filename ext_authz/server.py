@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import secrets
 import time
@@ -37,7 +38,8 @@ from rankgate.settings import Settings
 
 __all__ = ["Authorization", "build", "new_decision_id"]
 
-_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+# RFC 4648 base32hex to Crockford's alphabet, which has no letters that are read as others; both sort like the numbers.
+_CROCKFORD = bytes.maketrans(b"0123456789ABCDEFGHIJKLMNOPQRSTUV", b"0123456789abcdefghjkmnpqrstvwxyz")
 
 
 Parts = Callable[[], Awaitable[Mapping[str, bool]]]
@@ -198,4 +200,5 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
 def new_decision_id(now: float) -> str:
     """Return a receipt: `dec-` and 26 characters, sortable by time (48 bits of milliseconds, 80 random bits)."""
     value = (int(now * 1000) << 80) | secrets.randbits(80)
-    return "dec-" + "".join(_BASE32[(value >> shift) & 31] for shift in range(125, -1, -5))
+    # The last 26 of 32 characters hold 130 bits.
+    return "dec-" + base64.b32hexencode(value.to_bytes(20, "big"))[6:].translate(_CROCKFORD).decode("ascii")

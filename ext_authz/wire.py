@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, assert_never
+from typing import assert_never
 
 from rankgate.decision import Allow, Decision, Deny
 from rankgate.handoff import KEY, to_metadata
@@ -57,7 +57,6 @@ def answer_of(decision: Decision) -> pb.CheckResponse:
     """
     response = pb.CheckResponse()
     response.status.code = _PERMISSION_DENIED
-    metadata: dict[str, Any]
     match decision:
         case Allow():
             # Only `append` counts for request headers; left unset it overwrites, also what the caller sent.
@@ -72,7 +71,7 @@ def answer_of(decision: Decision) -> pb.CheckResponse:
                 common.QueryParameter(key=key, value=value) for key, value in decision.query_set
             )
             ok.query_parameters_to_remove.extend(decision.query_remove)
-            metadata = {**decision.metadata, KEY: to_metadata(decision.handoff)}
+            ours = to_metadata(decision.handoff)
         case Deny():
             if decision.status == 401:
                 response.status.code = _UNAUTHENTICATED
@@ -81,10 +80,13 @@ def answer_of(decision: Decision) -> pb.CheckResponse:
             denied.headers.extend(_options(decision.headers))
             denied.body = decision.body.decode()
             # A handoff without its mandatory fields: enough for the access log, refused by ext_proc.
-            metadata = {**decision.metadata, KEY: {"decision_id": decision.decision_id}}
+            ours = {"decision_id": decision.decision_id}
         case _:
             assert_never(decision)
-    response.dynamic_metadata.update(metadata)
+    response.dynamic_metadata.update(decision.metadata)
+    fields = response.dynamic_metadata.fields[KEY].struct_value.fields
+    for name, text in ours.items():
+        fields[name].string_value = text
     return response
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from rankgate.credentials import Lease
 from rankgate.errors import Reason
@@ -31,7 +32,7 @@ class Allow:
     response_headers: Headers = ()
     query_set: Headers = ()
     query_remove: tuple[str, ...] = ()
-    metadata: dict[str, object] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Deny:
     status: int
     headers: Headers
     body: bytes
-    metadata: dict[str, object] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 Decision = Allow | Deny

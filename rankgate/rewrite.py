@@ -6,7 +6,7 @@ Pure: bytes and values in, bytes out. An unchanged body keeps its bytes; a chang
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rankgate import jsontext
@@ -24,6 +24,7 @@ __all__ = [
     "Inspector",
     "Sent",
     "detect_request",
+    "detect_structure",
     "edits_of",
     "findings_of",
     "is_plain_number",
@@ -97,24 +98,22 @@ def detect_request(
     return {text.ordinal: one for text, one in zip(request.texts, found, strict=True) if one}
 
 
-def unmaskable(json: JsonText, detector: Detector, types: Container[str]) -> str:
-    """Return where a key or a number holds data of `types`, as a word; empty for nowhere.
+def detect_structure(json: JsonText, detector: Detector) -> Iterator[tuple[str, Finding]]:
+    """Yield what keys and numbers hold, each with the word `key` or `number`.
 
-    Neither can be masked without changing what the body means, so the caller refuses.
+    Neither can be masked without changing what the body means.
     """
     for key in set(json.keys) - PLAIN_KEYS:
-        if any(_named(finding, types) for finding in detector.detect_key(key)):
-            return "key"
+        yield from (("key", finding) for finding in detector.detect_key(key))
     for number in json.numbers:
         if not is_plain_number(number.text):
             name = next((part for part in reversed(number.pointer) if isinstance(part, str)), "")
-            if _is_sensitive(number.text, name, detector, types):
-                return "number"
-    return ""
+            yield from (("number", finding) for finding in detector.detect_number(number.text, name))
 
 
-def _is_sensitive(number: str, name: str, detector: Detector, types: Container[str]) -> bool:
-    return any(_named(finding, types) for finding in detector.detect_number(number, name))
+def unmaskable(found: Iterable[tuple[str, Finding]], types: Container[str]) -> str:
+    """Return the word of the first of `found` that holds data of `types`, empty for none: the caller refuses."""
+    return next((word for word, finding in found if _named(finding, types)), "")
 
 
 def edits_of(request: RerankRequest, findings: Findings, outgoing: Masker) -> tuple[HandedEdit, ...]:
@@ -258,10 +257,10 @@ def _mask_listing(
     if any(index >= len(sent.kept) for index in listing.indices):
         raise GateError(Reason.UPSTREAM_INVALID, "index")
     for score in listing.scores:
-        if not is_plain_number(score) and _is_sensitive(
-            score, listing.score_name, inspector.detector, incoming.plan.operators
-        ):
-            raise GateError(Reason.UPSTREAM_INVALID, "number")
+        if not is_plain_number(score):
+            found = inspector.detector.detect_number(score, listing.score_name)
+            if any(_named(finding, incoming.plan.operators) for finding in found):
+                raise GateError(Reason.UPSTREAM_INVALID, "number")
     edits, masked = _mask_leaves(listing.frame, {}, inspector, incoming)
     return (jsontext.splice(body, listing.edits(edits)) if edits else body), masked
 
@@ -295,7 +294,7 @@ def mask_error(body: bytes, inspector: Inspector, incoming: Masker) -> tuple[byt
 def _mask_leaves(
     json: JsonText, echoed: Mapping[int, Mapping[str, str]], inspector: Inspector, incoming: Masker
 ) -> tuple[list[Edit], dict[str, int]]:
-    if word := unmaskable(json, inspector.detector, incoming.plan.operators):
+    if word := unmaskable(detect_structure(json, inspector.detector), incoming.plan.operators):
         raise GateError(Reason.UPSTREAM_INVALID, word)
     edits: list[Edit] = []
     masked: Counter[str] = Counter()

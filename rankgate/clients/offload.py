@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from rankgate.errors import GateError, Reason
 
@@ -50,15 +52,26 @@ class Offload:
             raise GateError(Reason.BUSY)
         self._taken[tenant] += 1
         loop = asyncio.get_running_loop()
-        future = self._executor.submit(work)
-        future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._leave, tenant))
-        return await asyncio.wrap_future(future)
+        done: asyncio.Future[Result] = loop.create_future()
+
+        def job() -> None:
+            try:
+                tell = partial(done.set_result, work())
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
+                tell = partial(done.set_exception, error)
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(self._leave, tenant, done, tell)
+
+        self._executor.submit(job)
+        return await done
 
     def close(self) -> None:
         """Take no more work; what runs is left to end."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _leave(self, tenant: str) -> None:
+    def _leave(self, tenant: str, done: asyncio.Future[Any], tell: Callable[[], None]) -> None:
+        if not done.done():
+            tell()
         self._taken[tenant] -= 1
         if not self._taken[tenant]:
             del self._taken[tenant]

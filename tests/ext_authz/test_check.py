@@ -425,7 +425,7 @@ async def test_an_allow_whose_record_finds_no_place_becomes_a_recorded_refusal()
         """Has a place for everything but the record."""
 
         def __init__(self):
-            self.left = 3
+            self.left = 1
 
         async def run(self, size, tenant, work):
             self.left -= 1

@@ -18,6 +18,7 @@ from rankgate.rewrite import (
     PLAIN_KEYS,
     Inspector,
     detect_request,
+    detect_structure,
     findings_of,
     is_plain_number,
     mask_answer,
@@ -178,11 +179,13 @@ def test_an_error_that_holds_the_credential_is_refused_however_it_is_written():
     ],
 )
 def test_what_cannot_be_masked_in_place_is_named(body, word):
-    assert unmaskable(jsontext.parse(body), DETECTOR, EVERYTHING.operators) == word
+    assert unmaskable(detect_structure(jsontext.parse(body), DETECTOR), EVERYTHING.operators) == word
 
 
 def test_a_type_nobody_masks_is_no_reason_to_refuse():
-    assert unmaskable(jsontext.parse(b'{"maren.oldfield@example.org":1}'), DETECTOR, {"US_SSN"}) == ""
+    found = list(detect_structure(jsontext.parse(b'{"maren.oldfield@example.org":1}'), DETECTOR))
+    assert unmaskable(found, {"EMAIL_ADDRESS"}) == "key"
+    assert unmaskable(found, {"US_SSN"}) == ""
 
 
 @pytest.mark.parametrize(
