@@ -31,6 +31,7 @@ def allow(case: Case, gate: Gate) -> Allow:
     if not (principal and reading and route and masks and ruling):
         raise GateError(Reason.INTERNAL, "incomplete case")
     request = reading.request
+    case.body_digest = keyed_digest(gate.keys.digest(principal.tenant), case.http.body)
     handoff = Handoff(
         decision_id=case.decision_id,
         issuer=principal.issuer,
@@ -39,7 +40,7 @@ def allow(case: Case, gate: Gate) -> Allow:
         route=route.name,
         dialect=request.dialect,
         dialect_revision=request.revision,
-        body_digest=keyed_digest(gate.keys.digest(principal.tenant), case.http.body),
+        body_digest=case.body_digest,
         body_length=len(case.http.body),
         text_count=len(request.texts),
         document_count=request.document_count,

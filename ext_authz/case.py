@@ -52,6 +52,7 @@ class Case:
     route: RouteSettings | None = None
     principal: Principal | None = None
     reading: Reading | None = None
+    body_digest: str = ""
     question_digest: str = ""
     ruling: Ruling | None = None
     reasons: tuple[str, ...] = ()

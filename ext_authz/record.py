@@ -78,7 +78,7 @@ def _call(case: Case, gate: Gate) -> Call:
         document_count=request.document_count if request else None,
         total_chars=case.total_chars if request else None,
         body_bytes=len(http.body),
-        body_digest=keyed_digest(gate.keys.digest(tenant), http.body),
+        body_digest=case.body_digest or keyed_digest(gate.keys.digest(tenant), http.body),
     )
 
 

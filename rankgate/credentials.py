@@ -85,6 +85,6 @@ def contains(key: bytes, mark: str, data: bytes) -> bool:
     size, expected = int(size_text), bytes.fromhex(digest)
     return any(
         hmac.digest(key, data[start : start + size], "sha256") == expected
-        for run in re.finditer(rb"%b{%d,}" % (_CHARACTERS[kind], size), data)
+        for run in re.finditer(rb"(?<!%b)%b{%d,}" % (_CHARACTERS[kind], _CHARACTERS[kind], size), data)
         for start in range(run.start(), run.end() - size + 1)
     )

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+import msgspec
+
 from rankgate.audit.names import stream_key
 from rankgate.audit.text import printable
 
@@ -68,13 +70,20 @@ class Row:
 
 
 def to_fields(leaf: bytes) -> dict[str, bytes]:
-    """Return the stream entry of a leaf, flat fields first; raises BodyError."""
-    return {name: value.encode() for name, value in fields_from_body(leaf).items()} | {"body": leaf}
+    """Return the stream entry of a leaf that this process wrote, flat fields first; raises BodyError."""
+    try:
+        event = msgspec.json.decode(leaf)
+    except ValueError:
+        raise BodyError("the body is not JSON") from None
+    return {name: value.encode() for name, value in _fields(_row(event)).items()} | {"body": leaf}
 
 
 def fields_from_body(body: bytes) -> dict[str, str]:
     """Return the flat fields that belong to `body`; raises BodyError."""
-    row = read_body(body)
+    return _fields(read_body(body))
+
+
+def _fields(row: Row) -> dict[str, str]:
     fields = {
         "specversion": "1.0",
         "id": str(row.index),
@@ -111,7 +120,12 @@ def differing(fields: Mapping[str, str], body: bytes, key: str, entry_id: str) -
 
 def read_body(body: bytes) -> Row:
     """Read one event, ours or an altered one; raises BodyError, whatever the bytes."""
-    event = _parse(body)
+    return _row(_parse(body))
+
+
+def _row(event: Any) -> Row:
+    if not isinstance(event, dict):
+        raise BodyError("the body is not an object")
     ours = _object(_object(event, "unmapped"), "rankgate")
     metadata = _object(event, "metadata")
     actor = _object(event, "actor")
@@ -143,14 +157,11 @@ def read_body(body: bytes) -> Row:
     )
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _parse(body: bytes) -> Any:
     try:
-        event = json.loads(body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_refuse)
+        return json.loads(body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise BodyError("the body is not strict JSON") from None
-    if not isinstance(event, dict):
-        raise BodyError("the body is not an object")
-    return event
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

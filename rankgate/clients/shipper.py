@@ -65,7 +65,7 @@ class Pace:
     first_s: float = 0.1
     longest_s: float = 10.0
     recheck_s: float = 30.0
-    gather_s: float = 0.02
+    gather_s: float = 0.05
     answer_s: float = ANSWER_S
 
 
