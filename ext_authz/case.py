@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rankgate.credentials import Lease
@@ -26,8 +26,8 @@ class Reading:
     json: JsonText
     dialect: Dialect
     request: RerankRequest
-    findings: Mapping[int, Sequence[Finding]]
-    structure: Sequence[tuple[str, Finding]]
+    findings: Mapping[int, Sequence[Finding]] = field(default_factory=dict)
+    structure: Sequence[tuple[str, Finding]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from ext_authz.answers import allow, denied_by_policy, deny, nothing_left
@@ -36,7 +37,7 @@ from rankgate.identity import Principal
 from rankgate.masking import Plan, is_tighter_or_equal, keyed_digest, tighten
 from rankgate.policy import Ruling, build_question, encode_question, parse_ruling
 from rankgate.request import HttpRequest
-from rankgate.rewrite import detect_request, detect_structure, mask_request, unmaskable
+from rankgate.rewrite import detect_effort, detect_request, detect_structure, mask_request, unmaskable
 from rankgate.settings import RouteSettings
 
 __all__ = ["check"]
@@ -93,9 +94,14 @@ async def check(
 
 
 async def _event(case: Case, decision: Decision, gate: Gate) -> DecisionEvent:
-    """Return the record of a decision. Only a call whose texts are captured is long work."""
-    size = len(case.http.body) if case.masks else 0
-    return await gate.work.run(size, case.tenant, lambda: decision_event(case, decision, gate, gate.clock()))
+    """Return the record of a decision. Only what masks many texts for the capture is long work."""
+    effort = _mask_effort(case.reading) if case.reading and case.masks else 0
+    return await gate.work.run(effort, case.tenant, lambda: decision_event(case, decision, gate, gate.clock()))
+
+
+def _mask_effort(reading: Reading) -> int:
+    """Return about how many microseconds masking takes: a few for each finding, and one for each text to be found."""
+    return len(reading.request.texts) + 16 * sum(len(found) for found in reading.findings.values())
 
 
 async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
@@ -111,16 +117,18 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
     if route is None:
         raise GateError(Reason.PATH_UNKNOWN)
     admit(http, route, settings.limits, gate.detector, principal.tenant)
-    # 3 dialect, 4 detect, and what 5 is asked
     in_time = gate.deadline(settings.limits.decision_s)
 
-    def read() -> tuple[Reading, str]:
-        case.reading = reading = _read(http, route, principal, gate, in_time)
-        return reading, _question(case, reading, route, principal, gate)
+    def work(effort: int, step: Callable[[], Got]) -> Awaitable[Got]:
+        return gate.work.run(effort, principal.tenant, step)
 
-    reading, question = await gate.work.run(len(http.body), principal.tenant, read)
+    # 3 dialect
+    case.reading = reading = await work(jsontext.parse_effort(http.body), lambda: _read(http, route, gate))
+    # 4 detect
+    effort = detect_effort(reading.json, reading.request, gate.detector, principal.tenant)
+    case.reading = reading = await work(effort, partial(_detect, reading, gate, principal.tenant, in_time))
     # 5 policy
-    answer = await gate.policy.decide(question)
+    answer = await gate.policy.decide(_question(case, reading, route, principal, gate))
     case.policy_revision = gate.policy.revision
     case.ruling = ruling = _ruling(case, answer, reading, principal, gate)
     case.masks = masks = _masks(route, ruling, gate.plans)
@@ -151,18 +159,21 @@ async def _soon(step: Awaitable[Got], late: Reason) -> Got:
         raise GateError(late, "late") from None
 
 
-def _read(
-    http: HttpRequest, route: RouteSettings, principal: Principal, gate: Gate, in_time: Callable[[], None]
-) -> Reading:
-    """Steps 3 and 4."""
+def _read(http: HttpRequest, route: RouteSettings, gate: Gate) -> Reading:
+    """Step 3."""
     json = jsontext.parse(http.body)
     dialect = dialects.choose(route.dialect, http.path, json)
     request = dialect.read(json)
     most = gate.settings.limits.documents
     if request.document_count > most:
         raise GateError(Reason.TOO_MANY_DOCUMENTS, public=f"at most {most} documents are accepted")
-    found = detect_request(request, gate.detector, principal.tenant, in_time)
-    return Reading(json, dialect, request, found, tuple(detect_structure(json, gate.detector)))
+    return Reading(json, dialect, request)
+
+
+def _detect(reading: Reading, gate: Gate, tenant: str, in_time: Callable[[], None]) -> Reading:
+    """Step 4."""
+    found = detect_request(reading.request, gate.detector, tenant, in_time)
+    return replace(reading, findings=found, structure=tuple(detect_structure(reading.json, gate.detector)))
 
 
 def _question(case: Case, reading: Reading, route: RouteSettings, principal: Principal, gate: Gate) -> str:

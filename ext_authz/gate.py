@@ -36,7 +36,10 @@ class Processor(Protocol):
 
 
 class LongWork(Protocol):
-    """Where work on a body of `size` bytes is done, so that no big body delays a small one; raises GateError(BUSY)."""
+    """Where work is done, so that nobody's long work delays another's call; raises GateError(BUSY).
+
+    `size` is an estimate, in bytes of text to be detected in.
+    """
 
     async def run(self, size: int, tenant: str, work: Callable[[], Result]) -> Result:
         """Return what `work` returns."""

@@ -112,7 +112,7 @@ class Processing:
         tenant = exchange.handoff.tenant if exchange.handoff else ""
         began = time.perf_counter()
         try:
-            return await self._work.run(len(event.body), tenant, lambda: exchange.step(event))
+            return await self._work.run(exchange.effort(event), tenant, lambda: exchange.step(event))
         except GateError as refusal:
             return exchange.refuse(refusal)
         finally:

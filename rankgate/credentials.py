@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-__all__ = ["MIN_CHARS", "Broker", "Grant", "Lease", "Secret", "contains", "fingerprint"]
+__all__ = ["MIN_CHARS", "Broker", "Grant", "Lease", "Secret", "contains", "fingerprint", "length"]
 
 # A shorter one could be guessed, and would be found in ordinary text.
 MIN_CHARS = 16
@@ -72,6 +72,12 @@ def fingerprint(key: bytes, credential: str) -> str:
     return f"{len(raw)}{kind}:{hmac.new(key, raw, sha256).hexdigest()}"
 
 
+def length(mark: str) -> int:
+    """Return the length of the credential that `mark` is the fingerprint of; 0 where it is none."""
+    digits = mark.partition(":")[0][:-1]
+    return int(digits) if digits.isdigit() else 0
+
+
 def contains(key: bytes, mark: str, data: bytes) -> bool:
     """Tell whether any run of `data` is the credential that `mark` is the fingerprint of.
 
@@ -79,10 +85,10 @@ def contains(key: bytes, mark: str, data: bytes) -> bool:
     nothing; a run of n characters costs up to n HMACs, which callers bound.
     """
     head, _, digest = mark.partition(":")
-    size_text, kind = head[:-1], head[-1:]
-    if not size_text.isdigit() or int(size_text) < MIN_CHARS or kind not in _CHARACTERS:
+    size, kind = length(mark), head[-1:]
+    if size < MIN_CHARS or kind not in _CHARACTERS:
         return False
-    size, expected = int(size_text), bytes.fromhex(digest)
+    expected = bytes.fromhex(digest)
     return any(
         hmac.digest(key, data[start : start + size], "sha256") == expected
         for run in re.finditer(rb"(?<!%b)%b{%d,}" % (_CHARACTERS[kind], _CHARACTERS[kind], size), data)

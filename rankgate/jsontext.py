@@ -31,6 +31,7 @@ __all__ = [
     "locate",
     "members",
     "parse",
+    "parse_effort",
     "splice",
 ]
 
@@ -152,6 +153,11 @@ def parse(body: bytes, *, max_depth: int = 64) -> JsonText:
     if _ESCAPED_SURROGATE.search(body) and _holds_surrogate(text):
         _refuse("the body has half of a surrogate pair")
     return text
+
+
+def parse_effort(body: bytes) -> int:
+    """Return about how many microseconds `parse` needs for `body`: most of it is one for each value."""
+    return body.count(b",") + body.count(b"[") + body.count(b"{") + len(body) // 256
 
 
 def _flat(body: bytes) -> bytes:

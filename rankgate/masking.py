@@ -38,9 +38,9 @@ _TENANTS = 4096
 _SECRETS = frozenset({"API_KEY", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS"})
 _SHOWN = 4
 # Replacements a masker remembers, each of a value of at most so many characters.
-_MASKERS = 64
-_REMEMBERED = 2048
-_LONGEST_REMEMBERED = 128
+_MASKERS = 16
+_REMEMBERED = 1024
+_LONGEST_REMEMBERED = 2048
 
 Token = Callable[[str], str]
 Renderer = Callable[[str, Token], str]
@@ -169,8 +169,8 @@ class Masker:
 
     `phone_regions` let a national and an international writing of a number share a pseudonym. `renderers` give a
     type a pseudonym form of its own: a function of the value and of `token`, which turns one canonical word into
-    `TYPE_<code>`; names use it for a pseudonym per word. It remembers the latest replacements, and so values. Safe to
-    share between threads.
+    `TYPE_<code>`; names use it for a pseudonym per word. It remembers texts that were masked lately. Safe to share
+    between threads.
     """
 
     __slots__ = ("_key", "_plan", "_regions", "_remembered", "_renderers")
@@ -188,7 +188,7 @@ class Masker:
         self._plan = plan
         self._regions = tuple(phone_regions)
         self._renderers = renderers
-        self._remembered: dict[tuple[Operator, str, str], str] = {}
+        self._remembered: dict[tuple[str, tuple[Finding, ...]], str] = {}
 
     @property
     def plan(self) -> Plan:
@@ -204,6 +204,17 @@ class Masker:
         """
         if not findings:
             return self._escape(text) if "_" in text or not text.isascii() else text
+        key = text, tuple(findings)
+        known = self._remembered.get(key)
+        if known is None:
+            known = self._mask(text, findings, check or unhurried)
+            if len(text) <= _LONGEST_REMEMBERED:
+                if len(self._remembered) >= _REMEMBERED:
+                    self._remembered.clear()
+                self._remembered[key] = known
+        return known
+
+    def _mask(self, text: str, findings: Sequence[Finding], check: Check) -> str:
         if any(not 0 <= one.start < one.end <= len(text) for one in findings):
             raise GateError(Reason.HANDOFF_MISMATCH, "spans do not fit the text")
         operators = self._plan.operators
@@ -212,10 +223,10 @@ class Masker:
         )
         out: list[str] = []
         done = 0
-        for finding in paced(planned, check or unhurried):
+        for finding in paced(planned, check):
             operator = max((operators[name] for name in finding.types), key=_STRICTNESS.__getitem__)
             self._copy(out, text[done : finding.start])
-            replacement = self._remember(operator, finding.type, text[finding.start : finding.end])
+            replacement = self._replace(operator, finding.type, text[finding.start : finding.end])
             before = out[-1][-1:] if out else ""
             after = text[finding.end : finding.end + 1]
             out.append(f"{' ' if _joins(before) else ''}{replacement}{' ' if _joins(after) else ''}")
@@ -232,17 +243,6 @@ class Masker:
     def _copy(self, out: list[str], piece: str) -> None:
         if piece:
             out.append(self._escape(piece))
-
-    def _remember(self, operator: Operator, name: str, value: str) -> str:
-        known = self._remembered.get((operator, name, value))
-        if known is not None:
-            return known
-        made = self._replace(operator, name, value)
-        if len(value) <= _LONGEST_REMEMBERED:
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[operator, name, value] = made
-        return made
 
     def _replace(self, operator: Operator, name: str, value: str) -> str:
         if operator == "redact":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 
 from rankgate import jsontext
-from rankgate.credentials import contains
+from rankgate.credentials import contains, length
 from rankgate.detect import Detector, Finding
 from rankgate.dialects import Dialect, Listing
 from rankgate.errors import GateError, Reason
@@ -23,6 +23,7 @@ from rankgate.request import RerankRequest, Role
 __all__ = [
     "Inspector",
     "Sent",
+    "detect_effort",
     "detect_request",
     "detect_structure",
     "edits_of",
@@ -75,11 +76,14 @@ class Inspector:
     lease: str
     check: Callable[[], None]
 
-    def refuse_credential(self, json: JsonText | None, body: bytes) -> None:
-        """Raise GateError(UPSTREAM_INVALID) where `body`, as written or as it reads, holds the lent credential."""
+    def refuse_credential(self, json: JsonText | None, body: bytes, numbers: Sequence[str] = ()) -> None:
+        """Raise GateError(UPSTREAM_INVALID) where `body`, as written or as it reads, holds the lent credential.
+
+        `numbers` were in it as well.
+        """
         if not self.lease:
             return
-        said = body
+        said = b"\0".join((body, *(text.encode() for text in numbers if len(text) >= length(self.lease))))
         if json is not None and b"\\" in body:
             said += b"\0" + "\0".join((*(string.value for string in json.strings), *json.keys)).encode()
         if contains(self.lease_key, self.lease, said):
@@ -96,6 +100,12 @@ def detect_request(
     check()
     found = detector.detect_all([text.value for text in request.texts], cache=tenant, check=check)
     return {text.ordinal: one for text, one in zip(request.texts, found, strict=True) if one}
+
+
+def detect_effort(json: JsonText, request: RerankRequest, detector: Detector, tenant: str) -> int:
+    """Return about how many bytes of text detection has to look at: what it does not remember, names and numbers."""
+    unknown = detector.unknown_chars([text.value for text in request.texts], cache=tenant)
+    return unknown + 16 * (len(json.keys) + len(json.numbers))
 
 
 def detect_structure(json: JsonText, detector: Detector) -> Iterator[tuple[str, Finding]]:
@@ -165,7 +175,7 @@ def splice_request(
     if handoff.edits is None or handoff.kept is not None or not _same_rules(handoff, dialect):
         return None
     edits: list[Edit] = []
-    masked: Counter[str] = Counter()
+    masked: list[Finding] = []
     for _, start, end, spans in handoff.edits:
         try:
             text = jsontext.decode(body[start:end])
@@ -175,7 +185,7 @@ def splice_request(
         value = outgoing.mask(text, found, check=check)
         if value != text:
             edits.append((start, end, jsontext.encode(value)))
-            masked.update(_counted(found, outgoing))
+            masked += found
 
     def renderings() -> Renderings:
         json = jsontext.parse(body)
@@ -186,7 +196,7 @@ def splice_request(
         return mask_request(json, request, dialect, None, findings, outgoing, incoming, check).renderings()
 
     sent = jsontext.splice(body, edits) if edits else body
-    return Sent(sent, tuple(range(handoff.document_count)), dict(masked), renderings)
+    return Sent(sent, tuple(range(handoff.document_count)), _counted(masked, outgoing), renderings)
 
 
 def mask_request(
@@ -206,7 +216,7 @@ def mask_request(
     kept = kept if kept is not None else tuple(range(request.document_count))
     place = {position: index for index, position in enumerate(kept)}
     renderings: list[dict[str, str]] = [{} for _ in kept]
-    masked: Counter[str] = Counter()
+    masked: list[Finding] = []
     edits: list[Edit] = dialect.drop(json, request, kept) if len(kept) < request.document_count else []
     for text in request.texts:
         if text.position is not None and text.position not in place:
@@ -215,12 +225,12 @@ def mask_request(
         value = outgoing.mask(text.value, found, check=check)
         if value != text.value:
             edits.append((text.start, text.end, jsontext.encode(value)))
-            masked.update(_counted(found, outgoing))
+            masked += found
         if text.role is Role.DOCUMENT and text.position is not None:
             rendering = value if incoming.plan == outgoing.plan else incoming.mask(text.value, found, check=check)
             renderings[place[text.position]][value] = rendering
     body = jsontext.splice(json.body, edits) if edits else json.body
-    return Sent(body, kept, dict(masked), lambda: renderings)
+    return Sent(body, kept, _counted(masked, outgoing), lambda: renderings)
 
 
 def mask_answer(
@@ -253,7 +263,8 @@ def _mask_listing(
     body: bytes, listing: Listing, sent: Sent, inspector: Inspector, incoming: Masker
 ) -> tuple[bytes, dict[str, int]]:
     """Do what `mask_answer` does, for an answer without echoes whose indices stay as they are."""
-    inspector.refuse_credential(listing.frame, body)
+    # Between the numbers stand two names that are ours.
+    inspector.refuse_credential(listing.frame, listing.frame.body, listing.scores)
     if any(index >= len(sent.kept) for index in listing.indices):
         raise GateError(Reason.UPSTREAM_INVALID, "index")
     for score in listing.scores:
@@ -288,7 +299,7 @@ def mask_error(body: bytes, inspector: Inspector, incoming: Masker) -> tuple[byt
     except UnicodeDecodeError:
         raise GateError(Reason.UPSTREAM_INVALID, "error text") from None
     found = inspector.detector.detect(text, cache=inspector.tenant, check=inspector.check)
-    return incoming.mask(text, found, check=inspector.check).encode(), False, dict(_counted(found, incoming))
+    return incoming.mask(text, found, check=inspector.check).encode(), False, _counted(found, incoming)
 
 
 def _mask_leaves(
@@ -297,17 +308,17 @@ def _mask_leaves(
     if word := unmaskable(detect_structure(json, inspector.detector), incoming.plan.operators):
         raise GateError(Reason.UPSTREAM_INVALID, word)
     edits: list[Edit] = []
-    masked: Counter[str] = Counter()
+    masked: list[Finding] = []
     for string in json.strings:
         rendering = echoed.get(string.ordinal, {}).get(string.value)
         if rendering is None:
             inspector.check()
             found = inspector.detector.detect(string.value, cache=inspector.tenant, check=inspector.check)
             rendering = incoming.mask(string.value, found, check=inspector.check) if found else string.value
-            masked.update(_counted(found, incoming))
+            masked += found
         if rendering != string.value:
             edits.append((string.start, string.end, jsontext.encode(rendering)))
-    return edits, dict(masked)
+    return edits, _counted(masked, incoming)
 
 
 def _same_rules(handoff: Handoff, dialect: Dialect) -> bool:
@@ -322,5 +333,5 @@ def _named(finding: Finding, types: Container[str]) -> bool:
     return any(kind in types for kind in finding.types)
 
 
-def _counted(found: Sequence[Finding], masker: Masker) -> Counter[str]:
-    return Counter(finding.type for finding in found if _named(finding, masker.plan.operators))
+def _counted(found: Sequence[Finding], masker: Masker) -> dict[str, int]:
+    return dict(Counter(finding.type for finding in found if _named(finding, masker.plan.operators)))

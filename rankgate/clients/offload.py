@@ -15,7 +15,7 @@ from rankgate.errors import GateError, Reason
 
 __all__ = ["INLINE_BYTES", "Offload", "deadline"]
 
-# Bodies up to this size are worked on where they arrive: a thread would cost more than it saves.
+# Work up to this size is done where it comes up: a thread would cost more than it saves.
 INLINE_BYTES = 8192
 WORKERS = 2
 PLACES = 32
@@ -42,6 +42,7 @@ class Offload:
     async def run(self, size: int, tenant: str, work: Callable[[], Result]) -> Result:
         """Return what `work` returns: at once for up to INLINE_BYTES of `size`, in a thread for more.
 
+        `size` is that of the work, in bytes of text to be detected in, about a microsecond each.
         A place is free again when the work is done, not when its caller gives up: an abandoned thread still works.
         Raises GateError(BUSY) at once where there is no place.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rankgate.detect.finding import Finding
 
@@ -74,6 +74,13 @@ class Cache:
             self.misses += missing
             self.hits += len(found) - missing
             return found
+
+    def unknown_chars(self, partition: str, texts: Iterable[str]) -> int:
+        """Return the characters of those `texts` for which nothing was put, without counting it as use."""
+        with self._lock:
+            table = self._tables.get(partition)
+            known = table.entries if table is not None else ()
+            return sum([len(text) for text in texts if text not in known])
 
     def put(self, partition: str, text: str, findings: Findings) -> None:
         """Keep `findings`; a text of more than an eighth of the limit is not kept."""

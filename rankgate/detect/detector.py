@@ -87,6 +87,10 @@ class Detector:
             for text, found in zip(texts, remembered, strict=True)
         ]
 
+    def unknown_chars(self, texts: Iterable[str], *, cache: str) -> int:
+        """Return how many characters of `texts` are in texts whose findings are not remembered."""
+        return self._cache.unknown_chars(cache, texts)
+
     @property
     def cached_bytes(self) -> int:
         """What the cache is accounted with, in bytes."""

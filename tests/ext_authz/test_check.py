@@ -411,11 +411,14 @@ async def test_a_trail_that_hangs_is_a_denial_in_time():
 
 # -- no place for long work -------------------------------------------------------------------------------------------
 
-LONG = json.dumps({"model": "m", "query": "q", "documents": ["word " * 200] * 20}).encode()
+
+def long_call(word):
+    """A call with texts that no other test has sent, so that nothing of them is remembered."""
+    return json.dumps({"model": "m", "query": "q", "documents": [f"{word}{n} " * 100 for n in range(20)]}).encode()
 
 
 async def test_a_call_there_is_no_place_for_is_refused_as_busy_and_recorded():
-    decision, event = await decide(dataclasses.replace(gate(), work=Offload(places=0)), call(LONG))
+    decision, event = await decide(dataclasses.replace(gate(), work=Offload(places=0)), call(long_call("place")))
     assert (decision.status, decision.reason) == (429, Reason.BUSY)
     assert (event.allowed, event.reason) == (False, Reason.BUSY)
 
@@ -425,7 +428,7 @@ async def test_an_allow_whose_record_finds_no_place_becomes_a_recorded_refusal()
         """Has a place for everything but the record."""
 
         def __init__(self):
-            self.left = 1
+            self.left = 2
 
         async def run(self, size, tenant, work):
             self.left -= 1
@@ -433,12 +436,12 @@ async def test_an_allow_whose_record_finds_no_place_becomes_a_recorded_refusal()
                 raise GateError(Reason.BUSY)
             return work()
 
-    decision, event = await decide(dataclasses.replace(gate(), work=Filling()), call(LONG))
+    decision, event = await decide(dataclasses.replace(gate(), work=Filling()), call(long_call("record")))
     assert (decision.status, decision.reason) == (429, Reason.BUSY)
     assert (event.allowed, event.reason, event.capture) == (False, Reason.BUSY, None)
 
 
 async def test_a_long_call_of_nobody_is_recorded_though_there_is_no_place():
     one = dataclasses.replace(gate(), work=Offload(places=0))
-    decision, event = await decide(one, dataclasses.replace(without("authorization"), body=LONG))
+    decision, event = await decide(one, dataclasses.replace(without("authorization"), body=long_call("nobody")))
     assert (decision.status, event.reason) == (401, Reason.TOKEN_MISSING)
