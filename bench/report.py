@@ -12,11 +12,11 @@ from typing import Any
 
 from bench.detection import Detection
 from bench.plan import BUDGETS, Effort, Outcome
-from bench.rounds import Summary
+from bench.rounds import Cost, Summary
 
 __all__ = ["Report", "machine", "publish"]
 
-SCHEMA = 1
+SCHEMA = 2
 # A budget's figure is one of a noisy machine: shown with its spread, judged by the reader.
 KEPT, OVER = "kept", "over"
 # What the docs call each contender.
@@ -68,8 +68,9 @@ class Report:
         for budget in BUDGETS:
             outcome = self.outcomes.get(budget.workload)
             if outcome is not None and budget.contender in outcome.contenders:
-                own = outcome.contenders[budget.contender].own
-                found.append({**asdict(budget), "own": own, "kept": own <= budget.most})
+                summary = outcome.contenders[budget.contender]
+                own = summary.steady.own if summary.steady else summary.own
+                found.append({**asdict(budget), "own": own, "own_at_most": summary.own, "kept": own <= budget.most})
         return found
 
     def to_markdown(self) -> str:
@@ -80,10 +81,10 @@ class Report:
             parts += _outcome(outcome)
         parts += ["Our own work as a share of the floor (CPU per call of every process, above the floor's):", ""]
         parts += _table(
-            ("workload", "contender", "budget", "measured", ""),
+            ("workload", "contender", "budget", "at the same calls/s", "", "each at its most calls/s"),
             (
                 (one["workload"], TITLES[one["contender"]], f"{one['most']:.1f}", f"{one['own']:.2f}",
-                 KEPT if one["kept"] else OVER)
+                 KEPT if one["kept"] else OVER, f"{one['own_at_most']:.2f}")
                 for one in self.budgets()
             ),
         )  # fmt: skip
@@ -143,11 +144,27 @@ def _outcome(outcome: Outcome) -> list[str]:
     rows = [_row(name, summary) for name, summary in outcome.contenders.items()]
     failed = {TITLES[name]: one.failed for name, one in outcome.contenders.items() if one.failed}
     note = [f"Not answered 200: {', '.join(f'{who} {count}' for who, count in failed.items())}.", ""] if failed else []
-    return [head, "", *_table(columns, rows), *note]
+    steady = [_steady_row(name, one.steady) for name, one in outcome.contenders.items() if one.steady]
+    at_rate = f"The same calls for all, {outcome.workload.rate or 0:g} a second:"
+    also = [at_rate, "", *_table(("contender", "CPU us", "x floor", "spread", "CPU us by process"), steady)]
+    return [head, "", *_table(columns, rows), *(also if steady else []), *note]
+
+
+def _steady_row(name: str, cost: Cost) -> tuple[str, ...]:
+    return (
+        TITLES.get(name, name),
+        f"{cost.total_cpu_us:,.0f}",
+        f"{cost.own + 1.0:.2f}",
+        f"{cost.spread:.0%}",
+        _by_process(cost.cpu_us),
+    )
+
+
+def _by_process(cpu_us: Mapping[str, float]) -> str:
+    return ", ".join(f"{who.removesuffix('-0')} {cpu:,.0f}" for who, cpu in sorted(cpu_us.items()))
 
 
 def _row(name: str, one: Summary) -> tuple[str, ...]:
-    by_process = ", ".join(f"{who.removesuffix('-0')} {cpu:,.0f}" for who, cpu in sorted(one.cpu_us.items()))
     return (
         TITLES.get(name, name),
         f"{one.rate:,.0f}",
@@ -158,7 +175,7 @@ def _row(name: str, one: Summary) -> tuple[str, ...]:
         f"{one.to_plain:.1f}",
         f"{one.spread:.0%}",
         f"{one.total_mib:,.0f}",
-        by_process,
+        _by_process(one.cpu_us),
     )
 
 

@@ -16,7 +16,7 @@ from bench.ground import Contender
 from bench.load import Job, Result
 from bench.meter import cpu_us, resident_mib
 
-__all__ = ["Round", "Summary", "measure", "measure_all"]
+__all__ = ["Cost", "Round", "Summary", "measure", "measure_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,23 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU time per call (us) in one kind of rounds; `own` and `spread` as in Summary."""
+
+    cpu_us: Mapping[str, float]
+    total_cpu_us: float
+    own: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The rounds of one contender as medians.
 
     `to_floor` and `to_plain` are its CPU time per call over theirs in the same round; `own` is the part above the
-    floor's, as a share of it. `spread` is (highest - lowest) / median of the CPU time. `failed` counts the calls
-    that were not answered 200.
+    floor's, as a share of it. `spread` is (highest - lowest) / median of the CPU time. `steady` is what the open loop
+    cost, in which every contender gets the same calls; None where there was none. `failed` counts the calls that were
+    not answered 200.
     """
 
     rate: float
@@ -61,6 +72,7 @@ class Summary:
     total_mib: float
     calls: int
     failed: int
+    steady: Cost | None = None
 
 
 async def measure_all(
@@ -77,10 +89,9 @@ async def measure_all(
             closed[one.name].append(await measure(one, replace(job, port=one.port)))
             if latency is not None:
                 opened[one.name].append(await measure(one, replace(latency, port=one.port)))
-    floor = next(found for name, found in closed.items() if name.startswith("floor"))
+    floor = next(name for name in closed if name.startswith("floor"))
     return {
-        one.name: _summary(closed[one.name], opened[one.name] or closed[one.name], floor, closed["plain"])
-        for one in contenders
+        name: _summary(closed[name], opened[name], closed[floor], opened[floor], closed["plain"]) for name in closed
     }
 
 
@@ -116,30 +127,45 @@ async def measure(contender: Contender, job: Job) -> Round:
 
 
 def _summary(
-    closed: Sequence[Round], timed: Sequence[Round], floor: Sequence[Round], plain: Sequence[Round]
+    closed: Sequence[Round],
+    opened: Sequence[Round],
+    floor_closed: Sequence[Round],
+    floor_opened: Sequence[Round],
+    plain: Sequence[Round],
 ) -> Summary:
-    totals = [one.total_us for one in closed]
-    times = sorted(time for one in timed for time in one.result.times_us)
+    cost = _cost(closed, floor_closed)
+    times = sorted(time for one in opened or closed for time in one.result.times_us)
     statuses: Counter[str] = Counter()
-    for one in (*closed, *(timed if timed is not closed else ())):
+    for one in (*closed, *opened):
         statuses.update(one.result.statuses)
-    to_floor = statistics.median(one.total_us / base.total_us for one, base in zip(closed, floor, strict=True))
-    memory = {name: max(one.memory_mib[name] for one in (*closed, *timed)) for name in closed[0].memory_mib}
+    memory = {name: max(one.memory_mib[name] for one in (*closed, *opened)) for name in closed[0].memory_mib}
     return Summary(
         rate=statistics.median(one.rate for one in closed),
-        rate_to_floor=statistics.median(one.rate / base.rate for one, base in zip(closed, floor, strict=True)),
+        rate_to_floor=statistics.median(one.rate / base.rate for one, base in zip(closed, floor_closed, strict=True)),
         p50_us=times[len(times) // 2],
         p99_us=times[min(len(times) - 1, len(times) * 99 // 100)],
-        cpu_us={name: statistics.median(one.cpu_us[name] for one in closed) for name in closed[0].cpu_us},
-        total_cpu_us=statistics.median(totals),
-        to_floor=to_floor,
+        cpu_us=cost.cpu_us,
+        total_cpu_us=cost.total_cpu_us,
+        to_floor=cost.own + 1.0,
         to_plain=statistics.median(
             one.total_us / max(base.total_us, 1.0) for one, base in zip(closed, plain, strict=True)
         ),
-        own=to_floor - 1.0,
-        spread=(max(totals) - min(totals)) / statistics.median(totals),
+        own=cost.own,
+        spread=cost.spread,
         memory_mib=memory,
         total_mib=sum(memory.values()),
         calls=statuses.total(),
         failed=statuses.total() - statuses["200"],
+        steady=_cost(opened, floor_opened) if opened else None,
+    )
+
+
+def _cost(rounds: Sequence[Round], floor: Sequence[Round]) -> Cost:
+    totals = [one.total_us for one in rounds]
+    middle = statistics.median(totals)
+    return Cost(
+        cpu_us={name: statistics.median(one.cpu_us[name] for one in rounds) for name in rounds[0].cpu_us},
+        total_cpu_us=middle,
+        own=statistics.median(one.total_us / base.total_us for one, base in zip(rounds, floor, strict=True)) - 1.0,
+        spread=(max(totals) - min(totals)) / middle,
     )

@@ -26,7 +26,7 @@ from bench.trail import Kept
 ROOT = Path(__file__).parents[1]
 SUMMARY_KEYS = {
     "rate", "rate_to_floor", "p50_us", "p99_us", "cpu_us", "total_cpu_us", "to_floor", "to_plain", "own", "spread",
-    "memory_mib", "total_mib", "calls", "failed",
+    "memory_mib", "total_mib", "calls", "failed", "steady",
 }  # fmt: skip
 
 
