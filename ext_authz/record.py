@@ -97,14 +97,14 @@ def _capture(case: Case, gate: Gate) -> Capture | None:
         return None
     plan = tighten(masks.request, gate.plans[route.profile]) if masks.relaxed else masks.request
     masker = gate.masker(case.tenant, plan)
-    kept = set(case.kept)
+    kept, findings = set(case.kept), reading.findings
     queries: list[str] = []
     instruction = None
     documents: list[tuple[int, str]] = []
     for text in reading.request.texts:
         if text.role is Role.OTHER or (text.position is not None and text.position not in kept):
             continue
-        masked = masker.mask(text.value, reading.findings.get(text.ordinal, ()))
+        masked = masker.mask(text.value, findings.get(text.ordinal, ()))
         if text.role is Role.QUERY:
             queries.append(masked)
         elif text.role is Role.INSTRUCTION:

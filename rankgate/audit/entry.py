@@ -69,31 +69,65 @@ class Row:
         return f"{self.log}#{self.index}"
 
 
+class _Ours(msgspec.Struct, frozen=True):
+    kind: str
+    deployment: str
+    log: str
+    index: int
+    trace: str = ""
+
+
+class _Unmapped(msgspec.Struct, frozen=True):
+    rankgate: _Ours
+
+
+class _User(msgspec.Struct, frozen=True):
+    uid: str = ""
+
+
+class _Actor(msgspec.Struct, frozen=True):
+    user: _User = _User()
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """Of a leaf what its flat fields are derived from; the rest, all texts among it, is passed over."""
+
+    time: int
+    unmapped: _Unmapped
+    actor: _Actor = _Actor()
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
 def to_fields(leaf: bytes) -> dict[str, bytes]:
     """Return the stream entry of a leaf that this process wrote, flat fields first; raises BodyError."""
     try:
-        event = msgspec.json.decode(leaf)
+        head = _HEAD.decode(leaf)
     except ValueError:
-        raise BodyError("the body is not JSON") from None
-    return {name: value.encode() for name, value in _fields(_row(event)).items()} | {"body": leaf}
+        raise BodyError("the body is no audit event") from None
+    ours = head.unmapped.rankgate
+    fields = _fields(ours.kind, ours.deployment, ours.log, ours.index, head.time, head.actor.user.uid, ours.trace)
+    return {name: value.encode() for name, value in fields.items()} | {"body": leaf}
 
 
 def fields_from_body(body: bytes) -> dict[str, str]:
     """Return the flat fields that belong to `body`; raises BodyError."""
-    return _fields(read_body(body))
+    row = read_body(body)
+    return _fields(row.kind, row.deployment, row.log, row.index, row.time, row.subject, row.trace)
 
 
-def _fields(row: Row) -> dict[str, str]:
+def _fields(kind: str, deployment: str, log: str, index: int, time: int, subject: str, trace: str) -> dict[str, str]:
     fields = {
         "specversion": "1.0",
-        "id": str(row.index),
-        "source": f"/rankgate/{row.deployment}/{row.log}",
-        "type": f"rankgate.{row.kind}",
-        "subject": row.subject,
-        "time": _rfc3339(row.time),
+        "id": str(index),
+        "source": f"/rankgate/{deployment}/{log}",
+        "type": f"rankgate.{kind}",
+        "subject": subject,
+        "time": _rfc3339(time),
         "datacontenttype": "application/json",
         "dataschema": DATA_SCHEMA,
-        "trace": row.trace,
+        "trace": trace,
     }
     # CloudEvents 1.0 (type system) forbids control characters in attributes and knows no empty one.
     return {name: printable(value) for name, value in fields.items() if value}
@@ -120,10 +154,7 @@ def differing(fields: Mapping[str, str], body: bytes, key: str, entry_id: str) -
 
 def read_body(body: bytes) -> Row:
     """Read one event, ours or an altered one; raises BodyError, whatever the bytes."""
-    return _row(_parse(body))
-
-
-def _row(event: Any) -> Row:
+    event = _parse(body)
     if not isinstance(event, dict):
         raise BodyError("the body is not an object")
     ours = _object(_object(event, "unmapped"), "rankgate")

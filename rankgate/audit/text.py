@@ -68,7 +68,7 @@ def dump(value: Any) -> bytes:
 
 def printable(text: str) -> str:
     """Return `text` with everything a terminal might obey written as an escape; for showing, not for storing."""
-    return _UNPRINTABLE.sub(_escape, text)
+    return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from rankgate.settings.headers import RESERVED_HEADERS, RESERVED_PREFIXES
 
@@ -22,6 +23,7 @@ _UNTOUCHABLE = re.compile(
 )
 
 
+@lru_cache(maxsize=512)
 def is_secret(name: str) -> bool:
     """Tell whether the header `name` (lower case) carries a credential and stays out of the question."""
     return _SECRET.fullmatch(_plain(name)) is not None

@@ -18,6 +18,8 @@ def fault_of(metadata: dict[str, Any]) -> str:
 
     At most 16 levels and 16,384 characters as JSON; numbers within 2^53, texts without NUL.
     """
+    if not metadata:
+        return ""
     if fault := _fault(metadata, MAX_DEPTH):
         return fault
     return f"is larger than {MAX_CHARS} characters" if len(json.dumps(metadata)) > MAX_CHARS else ""

@@ -226,7 +226,9 @@ def _headers(result: dict[str, Any], key: str, credential_header: str) -> Pairs:
 
 def _pairs(result: dict[str, Any], key: str) -> Pairs:
     """Read an object or a list of objects, name -> string or list of strings, in order."""
-    given = result.get(key, {})
+    if key not in result:
+        return ()
+    given = result[key]
     objects = given if isinstance(given, list) else [given]
     pairs: list[tuple[str, str]] = []
     for entry in objects:
@@ -243,7 +245,9 @@ def _pairs(result: dict[str, Any], key: str) -> Pairs:
 
 
 def _strings(source: dict[str, Any], key: str, *, at: str = "") -> tuple[str, ...]:
-    given = source.get(key, [])
+    if key not in source:
+        return ()
+    given = source[key]
     if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
         raise _invalid(at + key, "must be a list of strings")
     return tuple(given)
