@@ -79,7 +79,10 @@ class Report:
         parts = [f"Machine: {told}.", ""]
         for outcome in self.outcomes.values():
             parts += _outcome(outcome)
-        parts += ["Our own work as a share of the floor (CPU per call of every process, above the floor's):", ""]
+        parts += [
+            "Our own work as a share of the floor (CPU per call of every process but OPA, above the floor's):",
+            "",
+        ]
         parts += _table(
             ("workload", "contender", "budget", "at the same calls/s", "", "each at its most calls/s"),
             (
@@ -154,7 +157,7 @@ def _steady_row(name: str, cost: Cost) -> tuple[str, ...]:
     return (
         TITLES.get(name, name),
         f"{cost.total_cpu_us:,.0f}",
-        f"{cost.own + 1.0:.2f}",
+        f"{cost.to_floor:.2f}",
         f"{cost.spread:.0%}",
         _by_process(cost.cpu_us),
     )

@@ -83,7 +83,8 @@ class Inspector:
         """
         if not self.lease:
             return
-        said = b"\0".join((body, *(text.encode() for text in numbers if len(text) >= length(self.lease))))
+        least = length(self.lease)
+        said = b"\0".join((body, *(text.encode() for text in numbers if len(text) >= least)))
         if json is not None and b"\\" in body:
             said += b"\0" + "\0".join((*(string.value for string in json.strings), *json.keys)).encode()
         if contains(self.lease_key, self.lease, said):
