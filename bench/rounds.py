@@ -59,9 +59,9 @@ class Summary:
     """The rounds of one contender as medians.
 
     `to_floor` and `to_plain` are its CPU time per call over theirs in the same round; `own` is the part above the
-    floor's that is not OPA's, as a share of the floor's. `spread` is (highest - lowest) / median of the CPU time. `steady` is what the open loop
-    cost, in which every contender gets the same calls; None where there was none. `failed` counts the calls that were
-    not answered 200.
+    floor's that is not OPA's, as a share of the floor's. `spread` is (highest - lowest) / median of the CPU time.
+    `steady` is what the open loop cost, in which every contender gets the same calls; None where there was none.
+    `failed` counts the calls that were not answered 200.
     """
 
     rate: float
