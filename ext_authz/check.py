@@ -26,6 +26,7 @@ from ext_authz.answers import allow, denied_by_policy, deny, nothing_left
 from ext_authz.case import Case, Masks, Reading
 from ext_authz.gate import Gate
 from ext_authz.record import decision_event
+from ext_authz.soon import soon
 from ext_authz.surface import admit
 from rankgate import dialects, jsontext
 from rankgate.audit import DecisionEvent
@@ -42,8 +43,6 @@ from rankgate.settings import RouteSettings
 
 __all__ = ["check"]
 
-# Every step that asks somebody else; the policy engine keeps its own, shorter time.
-STEP_S = 0.5
 # No replacement is longer than what it replaces plus this many bytes.
 GROWTH_BYTES = 64
 
@@ -112,7 +111,7 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
     # 1 identity
     token = bearer(http.values("authorization"))
     verifying = gate.identities.verify(token, route.audiences if route else (), case.now)
-    case.principal = principal = await _soon(verifying, Reason.KEYS_UNAVAILABLE)
+    case.principal = principal = await soon(verifying, Reason.KEYS_UNAVAILABLE)
     # 2 surface
     if route is None:
         raise GateError(Reason.PATH_UNKNOWN)
@@ -142,21 +141,12 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
     if not case.kept:
         return nothing_left(case)
     # 7 ready?
-    if not await _soon(gate.processor.ready(), Reason.PROCESSOR_UNAVAILABLE):
+    if not await soon(gate.processor.ready(), Reason.PROCESSOR_UNAVAILABLE):
         raise GateError(Reason.PROCESSOR_UNAVAILABLE)
     # 8 lease
     grant = Grant(case.decision_id, principal.subject, principal.tenant, route.name, ruling.credential)
-    case.lease = await _soon(gate.credentials.lease(grant), Reason.CREDENTIAL_UNAVAILABLE)
+    case.lease = await soon(gate.credentials.lease(grant), Reason.CREDENTIAL_UNAVAILABLE)
     return allow(case, gate)
-
-
-async def _soon(step: Awaitable[Got], late: Reason) -> Got:
-    """Return what `step` gives; raise GateError(`late`) where it takes too long. Late never means yes."""
-    try:
-        async with asyncio.timeout(STEP_S):
-            return await step
-    except TimeoutError:
-        raise GateError(late, "late") from None
 
 
 def _read(http: HttpRequest, route: RouteSettings, gate: Gate) -> Reading:

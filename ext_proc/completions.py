@@ -16,7 +16,7 @@ from rankgate.errors import GateError
 
 __all__ = ["Completions"]
 
-GATHER_S = 0.02
+GATHER_S = 0.05
 # At the end: how long to wait for records that are being written.
 RECORDS_S = 5.0
 

@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Self, cast, get_args
@@ -51,6 +51,16 @@ class Plan:
     """Which types are masked, each with its operator. Types it does not name pass."""
 
     operators: Mapping[str, Operator]
+    text: str = field(init=False, repr=False, compare=False)
+    """`operator:TYPE,TYPE;operator:TYPE`, sorted, so that equal plans have equal texts."""
+
+    def __post_init__(self) -> None:
+        """Write the text once: plans live as long as the settings, and each call asks for it several times."""
+        names: dict[str, list[str]] = {}
+        for name, operator in sorted(self.operators.items()):
+            names.setdefault(operator, []).append(name)
+        text = ";".join(f"{operator}:{','.join(names[operator])}" for operator in sorted(names))
+        object.__setattr__(self, "text", text)
 
     @classmethod
     def of(cls, profile: ProfileSettings) -> Self:
@@ -65,7 +75,7 @@ class Plan:
     @classmethod
     @lru_cache(maxsize=256)
     def from_text(cls, text: str) -> Self:
-        """Read what `to_text` wrote; anything else raises GateError(HANDOFF_MISMATCH)."""
+        """Read a plan's text; anything else raises GateError(HANDOFF_MISMATCH)."""
         operators: dict[str, Operator] = {}
         for part in text.split(";") if text else ():
             operator, colon, names = part.partition(":")
@@ -76,7 +86,7 @@ class Plan:
                     raise GateError(Reason.HANDOFF_MISMATCH, "masking plan")
                 operators[name] = cast("Operator", operator)
         plan = cls._sorted(operators)
-        if plan.to_text() != text:
+        if plan.text != text:
             raise GateError(Reason.HANDOFF_MISMATCH, "masking plan")
         return plan
 
@@ -84,20 +94,8 @@ class Plan:
     def _sorted(cls, operators: Mapping[str, Operator]) -> Self:
         return cls(MappingProxyType(dict(sorted(operators.items()))))
 
-    def to_text(self) -> str:
-        """Return `operator:TYPE,TYPE;operator:TYPE`, sorted, so that equal plans have equal texts."""
-        return _written(tuple(self.operators.items()))
-
     def __hash__(self) -> int:
-        return hash(self.to_text())
-
-
-@lru_cache(maxsize=256)
-def _written(operators: tuple[tuple[str, Operator], ...]) -> str:
-    names: dict[str, list[str]] = {}
-    for name, operator in sorted(operators):
-        names.setdefault(operator, []).append(name)
-    return ";".join(f"{operator}:{','.join(names[operator])}" for operator in sorted(names))
+        return hash(self.text)
 
 
 def tighten(one: Plan, other: Plan) -> Plan:

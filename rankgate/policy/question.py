@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -196,27 +195,32 @@ def _by_document(request: RerankRequest, measure: Any, zero: Any) -> list[Any]:
 
 def _findings(request: RerankRequest | None, findings: Mapping[int, Sequence[_Finding]]) -> dict[str, Any]:
     places = {text.ordinal: text for text in request.texts} if request is not None and findings else {}
-    by_type: Counter[str] = Counter()
-    query: Counter[str] = Counter()
-    by_document: dict[str, Counter[str]] = {}
+    by_type: dict[str, int] = {}
+    query: dict[str, int] = {}
+    by_document: dict[str, dict[str, int]] = {}
     total = 0
     for ordinal, found in findings.items():
         total += len(found)
         types = [kind for finding in found for kind in finding.types]
-        by_type.update(types)
+        _tally(by_type, types)
         text = places.get(ordinal)
         if text is None or not types:
             continue
         if text.role is Role.QUERY:
-            query.update(types)
+            _tally(query, types)
         elif text.position is not None:
-            by_document.setdefault(str(text.position), Counter()).update(types)
+            _tally(by_document.setdefault(str(text.position), {}), types)
     return {
         "total": total,
-        "by_type": dict(by_type),
-        "query": dict(query),
-        "by_document": {position: dict(types) for position, types in by_document.items()},
+        "by_type": by_type,
+        "query": query,
+        "by_document": by_document,
     }
+
+
+def _tally(into: dict[str, int], types: Iterable[str]) -> None:
+    for kind in types:
+        into[kind] = into.get(kind, 0) + 1
 
 
 def _time(now: float) -> dict[str, Any]:
