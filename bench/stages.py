@@ -122,10 +122,11 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Both filters: `check` a CheckRequest; `process` the messages of a call."""
+    """Both filters: `check` a CheckRequest; `process` the messages of a call; `settle` records what became of it."""
 
     check: Callable[[bytes], Awaitable[bytes]]
     process: Callable[[list[bytes]], Awaitable[list[bytes]]]
+    settle: Callable[[], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -155,7 +156,7 @@ async def running(settings: Settings) -> AsyncIterator[Filters]:
             await asyncio.sleep(0)
             return stream.answers
 
-        yield Filters(check, process)
+        yield Filters(check, process, processing.completions.flush)
 
 
 async def tables(shared: Ground, documents: int, calls: int) -> list[Table]:
@@ -167,7 +168,7 @@ async def tables(shared: Ground, documents: int, calls: int) -> list[Table]:
             ("ext_proc", PROC_STAGES, [partial(filters.process, messages) for messages in streams]),
         )
         for name, stages, run in runs:
-            found.append(await _table(name, documents, body_bytes, stages, run, calls))
+            found.append(await _table(name, documents, body_bytes, stages, run, calls, filters.settle))
         return found
 
 
@@ -212,7 +213,7 @@ async def _prepared(
 
 async def _table(
     name: str, documents: int, body_bytes: int, stages: tuple[Stage, ...],
-    run: list[Run], calls: int,
+    run: list[Run], calls: int, settle: Run,
 ) -> Table:  # fmt: skip
     rounds: list[dict[str, float]] = []
     walls, cpus = [], []
@@ -222,11 +223,13 @@ async def _table(
         begun, cpu = time.perf_counter_ns(), time.process_time_ns()
         for number in range(calls):
             await run[number % POOL]()
+        await settle()
         walls.append((time.perf_counter_ns() - begun) / calls / 1000)
         cpus.append((time.process_time_ns() - cpu) / calls / 1000)
         with laps.watching(stages):
             for number in range(calls):
                 await run[number % POOL]()
+            await settle()
         rounds.append({stage: laps.ns[stage] / calls / 1000 for stage, _ in stages})
     medians = {stage: statistics.median(one[stage] for one in rounds) for stage in rounds[0]}
     together = statistics.median(cpus)

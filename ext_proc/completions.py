@@ -43,17 +43,17 @@ class Completions:
         """Take an event in, never waiting; from the thread of the event loop."""
         self._gathered.append(event)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._write)
 
-    async def stop(self) -> None:
-        """Record what was gathered."""
+    async def flush(self) -> None:
+        """Record what was gathered, and return once all of it is on disk or refused."""
         if self._timer is not None:
             self._timer.cancel()
-            self._flush()
+            self._write()
         if self._writing:
             await asyncio.wait(self._writing, timeout=RECORDS_S)
 
-    def _flush(self) -> None:
+    def _write(self) -> None:
         events, self._gathered, self._timer = self._gathered, [], None
         task = asyncio.create_task(self._append(events))
         self._writing.add(task)

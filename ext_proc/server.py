@@ -53,7 +53,8 @@ class Processing:
         self._metrics = metrics
         self._tracer = tracer
         self._log = logs.logger("ext_proc")
-        self._completions = Completions(recording)
+        self.completions = Completions(recording)
+        """What became of calls, not yet recorded."""
 
     def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         """Return the handler of Process; it takes and returns serialised messages."""
@@ -70,7 +71,7 @@ class Processing:
 
     async def stop(self) -> None:
         """Finish the records of calls that ended, and record the end."""
-        await self._completions.stop()
+        await self.completions.flush()
         await self._lifecycle(What.STOP)
 
     async def _process(self, _requests: object, context: Context) -> None:
@@ -128,7 +129,7 @@ class Processing:
         event = completion_event(exchange.handoff, summary, started, now)
         if self._tracer.enabled:
             self._trace(event, began_ns)
-        self._completions.add(event)
+        self.completions.add(event)
 
     def _trace(self, event: CompletionEvent, began_ns: int) -> None:
         attributes: dict[str, str | int | bool] = {

@@ -42,9 +42,9 @@ async def test_what_was_gathered_is_recorded_at_the_end():
     trail = Trail()
     completions = Completions(trail)
     completions.add(event(1))
-    await completions.stop()
+    await completions.flush()
     assert trail.appends == [(event(1),)]
-    await completions.stop()
+    await completions.flush()
     assert len(trail.appends) == 1
 
 
@@ -54,7 +54,7 @@ async def test_a_call_that_ends_later_is_recorded_too():
     completions.add(event(1))
     await asyncio.wait_for(trail.appended.wait(), 5)
     completions.add(event(2))
-    await completions.stop()
+    await completions.flush()
     assert trail.appends == [(event(1),), (event(2),)]
 
 
@@ -63,5 +63,5 @@ async def test_every_completion_that_cannot_be_recorded_is_named_in_the_log():
     with capture_logs() as written:
         completions.add(event(1))
         completions.add(event(2))
-        await completions.stop()
+        await completions.flush()
     assert [line["decision_id"] for line in written] == ["dec-1", "dec-2"]
