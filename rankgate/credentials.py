@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass
-from hashlib import sha256
+from itertools import accumulate
 from typing import Protocol
 
 __all__ = ["MIN_CHARS", "Broker", "Grant", "Lease", "Secret", "contains", "fingerprint", "length"]
@@ -13,6 +13,7 @@ __all__ = ["MIN_CHARS", "Broker", "Grant", "Lease", "Secret", "contains", "finge
 # A shorter one could be guessed, and would be found in ordinary text.
 MIN_CHARS = 16
 _CHARACTERS = {"t": rb"[A-Za-z0-9._~+/=-]", "v": rb"[\x21-\x7e]"}
+_MARK = re.compile(r"([0-9]{1,5})([tv])([0-9a-f]{4}):([0-9a-f]{64})")
 _TOKEN68 = re.compile(rb"%b+" % _CHARACTERS["t"])
 
 
@@ -63,34 +64,43 @@ class Broker(Protocol):
 
 
 def fingerprint(key: bytes, credential: str) -> str:
-    """Return `<length><kind>:<HMAC-SHA-256 hex>` of a credential: enough to find it in a text, not to learn it.
+    """Return `<length><kind><sum>:<HMAC-SHA-256 hex>` of a credential: enough to find it in a text, not to learn it.
 
-    The kind is `t` for the characters of a token (RFC 9110 section 11.2, token68), `v` for any visible ASCII.
+    The kind is `t` for the characters of a token (RFC 9110 section 11.2, token68), `v` for any visible ASCII. The sum
+    is that of its bytes, 16 bits behind a pad that only the key gives: what differs in it need not be digested.
     """
     raw = credential.encode()
     kind = "t" if _TOKEN68.fullmatch(raw) else "v"
-    return f"{len(raw)}{kind}:{hmac.new(key, raw, sha256).hexdigest()}"
+    digest = hmac.digest(key, raw, "sha256").hex()
+    return f"{len(raw)}{kind}{(sum(raw) & 0xFFFF) ^ _pad(key, digest):04x}:{digest}"
 
 
 def length(mark: str) -> int:
     """Return the length of the credential that `mark` is the fingerprint of; 0 where it is none."""
-    digits = mark.partition(":")[0][:-1]
-    return int(digits) if digits.isdigit() else 0
+    read = _MARK.fullmatch(mark)
+    return int(read[1]) if read else 0
 
 
 def contains(key: bytes, mark: str, data: bytes) -> bool:
     """Tell whether any run of `data` is the credential that `mark` is the fingerprint of.
 
     A credential has at least MIN_CHARS characters of its kind, so ordinary text has no run that long and costs
-    nothing; a run of n characters costs up to n HMACs, which callers bound.
+    nothing; in a longer run every place is summed, and one in hundreds digested.
     """
-    head, _, digest = mark.partition(":")
-    size, kind = length(mark), head[-1:]
-    if size < MIN_CHARS or kind not in _CHARACTERS:
+    read = _MARK.fullmatch(mark)
+    if read is None or (size := int(read[1])) < MIN_CHARS:
         return False
-    expected = bytes.fromhex(digest)
-    return any(
-        hmac.digest(key, data[start : start + size], "sha256") == expected
-        for run in re.finditer(rb"(?<!%b)%b{%d,}" % (_CHARACTERS[kind], _CHARACTERS[kind], size), data)
-        for start in range(run.start(), run.end() - size + 1)
-    )
+    characters, digest = _CHARACTERS[read[2]], read[4]
+    wanted = int(read[3], 16) ^ _pad(key, digest)
+    for run in re.finditer(rb"(?<!%b)%b{%d,}" % (characters, characters, size), data):
+        sums = list(accumulate(run[0], initial=0))
+        for start, (below, above) in enumerate(zip(sums, sums[size:], strict=False), start=run.start()):
+            if (above - below) & 0xFFFF == wanted:
+                found = hmac.digest(key, data[start : start + size], "sha256").hex()
+                if hmac.compare_digest(found, digest):
+                    return True
+    return False
+
+
+def _pad(key: bytes, digest: str) -> int:
+    return int.from_bytes(hmac.digest(key, b"sum " + digest.encode("ascii"), "sha256")[:2], "big")

@@ -17,6 +17,34 @@ def test_what_is_put_is_got_by_equal_text() -> None:
     assert cache.get("acme", "".join(["some", " text"])) == FOUND
 
 
+def test_many_texts_are_got_as_each_of_them_is() -> None:
+    cache = Cache(100_000)
+    cache.put("acme", "clean", ())
+    cache.put("acme", "some text", FOUND)
+    texts = ["new", "some text", "clean", "some text"]
+    assert cache.get_all("acme", texts) == [cache.get("acme", text) for text in texts] == [None, FOUND, (), FOUND]
+    assert (cache.hits, cache.misses) == (6, 2)
+    assert cache.get_all("globex", texts) == [None] * 4
+
+
+def test_many_texts_that_are_got_stay_longest() -> None:
+    cache = Cache(3_000)
+    cache.put("acme", "first", ())
+    cache.put("acme", "second", ())
+    for number in range(30):
+        cache.get_all("acme", ["first"])
+        cache.put("acme", f"filler {number}", ())
+    assert cache.get_all("acme", ["first", "second"]) == [(), None]
+
+
+def test_only_what_was_never_put_is_unknown() -> None:
+    cache = Cache(100_000)
+    cache.put("acme", "known", ())
+    assert cache.unknown_chars("acme", ["known", "new", "newer"]) == 8
+    assert cache.unknown_chars("globex", ["known"]) == 5
+    assert (cache.hits, cache.misses) == (0, 0)
+
+
 def test_partitions_never_share() -> None:
     cache = Cache(100_000)
     cache.put("acme", "some text", FOUND)

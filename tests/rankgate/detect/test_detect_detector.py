@@ -179,6 +179,17 @@ def test_the_revision_follows_types_and_regions() -> None:
     assert Detector(STRUCTURED_TYPES, phone_regions=("US",), cache_bytes=0).revision != base
 
 
+def test_many_texts_are_detected_as_each_of_them_is() -> None:
+    texts = [row.text for row in corpus.rows("plain")[::20]] + ["", "nothing here"]
+    fresh = [DETECTOR.detect(text) for text in texts]
+    own = Detector(STRUCTURED_TYPES, phone_regions=REGIONS, cache_bytes=1 << 20)
+    own.detect(texts[0], cache="acme")
+    assert own.unknown_chars(texts[:2], cache="acme") == len(texts[1])
+    for cache in ("acme", "acme", ""):
+        assert own.detect_all(texts, cache=cache, check=lambda: None) == fresh
+    assert own.unknown_chars(texts, cache="acme") == 0
+
+
 def test_cached_and_fresh_results_are_equal() -> None:
     for row in corpus.rows("plain")[::7]:
         fresh = DETECTOR.detect(row.text)
