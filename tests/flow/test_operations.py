@@ -4,18 +4,17 @@ restart does."""
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from flow.gate import ALLOW_ALL, Gate
-from flow.operations import Scrape, free_port, page, probe, scrape, selectors
+from flow.operations import Scrape, expressions, free_port, page, probe, scrape, selectors
 from flow.upstream import Script
 
 ROOT = Path(__file__).parents[2]
@@ -68,18 +67,6 @@ async def test_each_call_is_counted_once_by_each_filter_and_nothing_of_it_become
 
 def _counted(seen: Scrape, name: str) -> list[Any]:
     return [one.labels for one in seen.samples if one.name == name and one.value]
-
-
-def expressions() -> Iterator[tuple[str, str]]:
-    """Yield every PromQL expression that is shipped, with where it stands."""
-    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text(encoding="utf-8"))
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            yield rule["alert"], rule["expr"]
-    board = json.loads((ROOT / "deploy/grafana/rankgate.json").read_text(encoding="utf-8"))
-    for panel in board["panels"]:
-        for target in panel.get("targets", ()):
-            yield panel["title"], target["expr"]
 
 
 async def test_every_metric_that_alerts_and_dashboard_name_is_there_with_its_labels() -> None:
