@@ -71,4 +71,4 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help demo up test test-clients lint ci docs proto lock clean
+.PHONY: help demo up test test-clients bench bench-restart profile lint ci docs proto lock clean

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.." || exit 1
 CACHE=$PWD/.cache
 PYTHON=${PYTHON:-.venv/bin/python}
 OPA=github.com/open-policy-agent/opa@v1.22.2
-OPA_ENVOY_PLUGIN=github.com/open-policy-agent/opa-envoy-plugin/cmd/opa-envoy-plugin@latest
+OPA_ENVOY_PLUGIN=github.com/open-policy-agent/opa-envoy-plugin/cmd/opa-envoy-plugin@v1.10.0-envoy
 PRESIDIO=presidio-analyzer==2.2.366
 
 mkdir -p "$CACHE/bin" "$CACHE/log"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -12,7 +15,7 @@ from rankgate.errors import SettingsError
 from rankgate.settings import Settings, UpstreamSettings
 from rankgate.settings.headers import RESERVED_HEADERS, RESERVED_PREFIXES
 
-__all__ = ["SOCKET_PATH_BYTES", "filter_socket", "render"]
+__all__ = ["SOCKET_PATH_BYTES", "filter_socket", "render", "secret_files"]
 
 # RFC 6750 section 2.1, one space; anything else is answered before the body is read.
 BEARER = r"[Bb][Ee][Aa][Rr][Ee][Rr] [A-Za-z0-9._~+/=-]+"
@@ -43,6 +46,8 @@ LOCAL_REPLIES = (
 )
 OTHER_REPLY = "the gate could not answer this request"
 
+_WATCHED = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+
 # sun_path holds 108 bytes on Linux and 104 on macOS, with a NUL at the end.
 SOCKET_PATH_BYTES = 103
 
@@ -52,9 +57,26 @@ def filter_socket(directory: Path, role: str, slot: int) -> Path:
     return directory / f"{role}-{slot}.sock"
 
 
-def render(settings: Settings, template: str, *, admin_socket: Path, authz_slots: int = 1, proc_slots: int = 1) -> str:
+def secret_files(settings: Settings, directory: Path) -> dict[Path, str]:
+    """Return the files for `directory` that let Envoy take renewed certificates while it runs.
+
+    Each names the files of the settings that hold a certificate, by their paths; no key is copied.
+    """
+    return {_secret_path(directory, name): json.dumps({"resources": [secret]}) for name, secret in _secrets(settings)}
+
+
+def render(
+    settings: Settings,
+    template: str,
+    *,
+    admin_socket: Path,
+    authz_slots: int = 1,
+    proc_slots: int = 1,
+    secrets: Path | None = None,
+) -> str:
     """Return Envoy's YAML for `settings`, with `authz_slots` and `proc_slots` processes a filter.
 
+    `secrets` is the folder in which Envoy finds the `secret_files`; without it certificates are read at a start alone.
     Raises SettingsError where a socket path is too long for a unix socket, and jinja2.TemplateError for a
     template that names what is not here.
     """
@@ -84,6 +106,7 @@ def render(settings: Settings, template: str, *, admin_socket: Path, authz_slots
         admin_socket=str(admin_socket),
         authz_sockets=authz,
         proc_sockets=proc,
+        secrets={name: str(_secret_path(secrets, name)) for name, _ in _secrets(settings)} if secrets else {},
         bearer=BEARER,
         methods=list(METHODS),
         detail_words=DETAIL_WORDS,
@@ -95,6 +118,21 @@ def render(settings: Settings, template: str, *, admin_socket: Path, authz_slots
         local_replies=LOCAL_REPLIES,
         other_reply=OTHER_REPLY,
     )
+
+
+def _secrets(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
+    listen, upstream = settings.listen, settings.upstream
+    if listen.certificate_file is not None:
+        files = {"certificate_chain": listen.certificate_file, "private_key": listen.key_file}
+        certificate = {part: {"filename": str(path)} for part, path in files.items()}
+        yield "listener", {"@type": _WATCHED, "name": "listener", "tls_certificate": certificate}
+    if upstream.trusted_ca is not None:
+        context = {"trusted_ca": {"filename": str(upstream.trusted_ca)}}
+        yield "reranker", {"@type": _WATCHED, "name": "reranker", "validation_context": context}
+
+
+def _secret_path(directory: Path, name: str) -> Path:
+    return directory / f"{name}.secret.json"
 
 
 def _is_address(host: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import jsonschema
 import pytest
+from certificates import identity
 from click.testing import CliRunner, Result
 
 from rankgate.cli import COMMANDS, root
@@ -137,6 +138,21 @@ def test_a_file_that_is_named_but_missing_is_found_before_the_start(settings: Pa
 def test_a_short_masking_key_is_refused(settings: Path) -> None:
     (settings.parent / "masking.key").write_bytes(b"short")
     assert "fewer than 32 bytes" in run("config", "check", str(settings)).stderr
+
+
+@pytest.mark.parametrize("fault", ["listen.certificate_file", "upstream.trusted_ca"])
+def test_certificates_that_envoy_could_not_use_are_found_before_the_start(settings: Path, fault: str) -> None:
+    own, other = identity(settings.parent, "127.0.0.1"), identity(settings.parent, "localhost")
+    sections = {
+        "listen.certificate_file": f"""upstream = {{ url = "http://127.0.0.1:9000" }}
+listen = {{ certificate_file = "{own.certificate}", key_file = "{other.key}" }}""",
+        "upstream.trusted_ca": f'upstream = {{ url = "https://127.0.0.1:9000", trusted_ca = "{own.key}" }}',
+    }
+    text = settings.read_text()
+    settings.write_text(text.replace(text.splitlines()[0], sections[fault]))
+    result = run("config", "check", str(settings))
+    assert result.exit_code == 1
+    assert f"{fault}: " in result.stderr
 
 
 def test_a_file_inside_a_list_is_checked_too(settings: Path) -> None:

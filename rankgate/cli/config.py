@@ -68,20 +68,36 @@ def docs() -> None:
 @click.option("--admin-socket", type=FILE, required=True, help="Unix socket of Envoy's admin interface.")
 @click.option("--authz-slots", type=click.IntRange(1, 64), default=1, help="Number of ext_authz processes.")
 @click.option("--proc-slots", type=click.IntRange(1, 64), default=1, help="Number of ext_proc processes.")
+@click.option(
+    "--secrets",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the files that let Envoy take renewed certificates while it runs; it reads them there.",
+)
 @click.option("--output", type=FILE, help="Write it to this file instead.")
-def envoy(file: Path, admin_socket: Path, authz_slots: int, proc_slots: int, output: Path | None) -> None:
+def envoy(
+    file: Path, admin_socket: Path, authz_slots: int, proc_slots: int, secrets: Path | None, output: Path | None
+) -> None:
     """Print Envoy's configuration for the settings in FILE."""
-    from rankgate.envoyconfig import render
+    from rankgate.envoyconfig import render, secret_files
     from rankgate.resources import envoy_template
     from rankgate.settings import load
 
+    settings = load(file)
     text = render(
-        load(file), envoy_template(), admin_socket=admin_socket, authz_slots=authz_slots, proc_slots=proc_slots
+        settings,
+        envoy_template(),
+        admin_socket=admin_socket,
+        authz_slots=authz_slots,
+        proc_slots=proc_slots,
+        secrets=secrets and secrets.absolute(),
     )
+    files = secret_files(settings, secrets) if secrets else {}
     if output is None:
         click.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise click.ClickException(f"cannot write {output}: {error.strerror}") from None
+    else:
+        files[output] = text
+    for path, content in files.items():
+        try:
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise click.ClickException(f"cannot write {path}: {error.strerror}") from None

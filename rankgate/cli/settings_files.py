@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def file_faults(settings: Settings) -> list[str]:
             f"masking.key_file: {key} has fewer than {KEY_BYTES} bytes; write it with: head -c 32 /dev/urandom"
         )
     faults += _credential_faults(settings.credentials.file)
+    if not faults:
+        faults += _certificate_faults(settings)
     return faults or _policy_faults(settings)
 
 
@@ -40,6 +43,31 @@ def _credential_faults(file: Path | None) -> list[str]:
     if not all(0x21 <= byte <= 0x7E for byte in text):
         return [f"credentials.file: {file} must hold one line of visible ASCII characters without spaces"]
     return []
+
+
+def _certificate_faults(settings: Settings) -> list[str]:
+    """Return what Envoy could not use: it would start all the same, and then serve nobody."""
+    listen, bundle = settings.listen, settings.upstream.trusted_ca
+    faults = []
+    if listen.certificate_file is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                # A key with a password is one fault more, and no question on the terminal.
+                listen.certificate_file,
+                listen.key_file,
+                lambda: "none",
+            )
+        except ssl.SSLError:
+            faults.append(
+                f"listen.certificate_file: {listen.certificate_file} and listen.key_file are no PEM certificate chain "
+                "and its key"
+            )
+    if bundle is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(bundle)
+        except ssl.SSLError:
+            faults.append(f"upstream.trusted_ca: {bundle} holds no PEM certificate")
+    return faults
 
 
 def _policy_faults(settings: Settings) -> list[str]:

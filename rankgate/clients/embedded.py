@@ -262,7 +262,10 @@ class Stack:
             admin_socket=self.admin_socket,
             authz_slots=self._slots["ext_authz"],
             proc_slots=self._slots["ext_proc"],
+            secrets=self.directory,
         )
+        for path, secret in envoyconfig.secret_files(self.settings, self.directory).items():
+            path.write_text(secret, encoding="utf-8")
         bootstrap.write_text(self._bootstrap(text), encoding="utf-8")
         settings = self.settings.envoy
         options = {

@@ -1,4 +1,4 @@
-"""docker-compose.yml as containers to start."""
+"""docker-compose.yml, and what is laid over it, as containers to start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ import yaml
 from deploy.containers import Container, World
 from deploy.dockerfile import ROOT, read
 
-__all__ = ["Service", "document", "services"]
+__all__ = ["METRICS", "Service", "document", "services"]
+
+METRICS = "deploy/compose/metrics.yaml"
+_RESET = object()
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows Compose's own tag, which takes away what the file below says."""
+
+
+_Loader.add_constructor("!reset", lambda loader, node: _RESET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +33,27 @@ class Service:
     after: frozenset[str]
 
 
-def document() -> dict[str, Any]:
-    """Return the file with its variables at their defaults."""
-    text = (ROOT / "docker-compose.yml").read_text()
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text).replace("$$", "$")
-    loaded = yaml.safe_load(text)
-    assert isinstance(loaded, dict)
-    return loaded
+def document(*over: str) -> dict[str, Any]:
+    """Return the file with its variables at their defaults, and the files `over` laid over it as Compose does."""
+    found: dict[str, Any] = {}
+    for name in ("docker-compose.yml", *over):
+        text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / name).read_text()).replace("$$", "$")
+        found = _laid(found, yaml.load(text, _Loader))
+    return found
 
 
-def services(world: World, secrets: Path) -> list[Service]:
+def _laid(below: Any, above: Any) -> Any:
+    if isinstance(below, dict) and isinstance(above, dict):
+        laid = below | {key: _laid(below.get(key), value) for key, value in above.items()}
+        return {key: value for key, value in laid.items() if value is not _RESET}
+    if isinstance(below, list) and isinstance(above, list):
+        return below + above
+    return above
+
+
+def services(world: World, secrets: Path, *over: str) -> list[Service]:
     """Return every service in an order in which they can start; `secrets` is the folder that prepare.sh fills."""
-    found = document()
+    found = document(*over)
     waiting = {name: _service(name, service, found, world, secrets) for name, service in found["services"].items()}
     ordered: list[Service] = []
     while waiting:
@@ -81,8 +100,8 @@ def _volume(name: str, volume: dict[str, Any], world: World) -> Path:
         assert options["type"] == options["device"] == "tmpfs"
         return world.place(f"volume-{name}", **_owner(options["o"]))
     # Docker gives an empty volume the owner of the folder in the image that it is mounted over.
-    owners = {"audit": {"user": 64001, "group": 64000}, "trail": {"user": 999, "group": 999}}
-    return world.place(f"volume-{name}", mode=0o750, **owners[name])
+    user, group = {"audit": (64001, 64000), "trail": (999, 999), "metrics": (65534, 65534)}[name]
+    return world.place(f"volume-{name}", mode=0o750, user=user, group=group)
 
 
 def _owner(options: str) -> dict[str, int]:

@@ -70,6 +70,7 @@ def programs(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "/opa": Path(opa_binary()),
         "valkey-server": valkey_binary(),
         "valkey-cli": _valkey_cli(built),
+        **{f"/bin/{name}": Path(found) for name in ("prometheus", "promtool") if (found := shutil.which(name))},
     }
 
 

@@ -111,9 +111,9 @@ class World:
         text = re.sub(rf"(?<![\w.])({paths})(?![\w-])", lambda found: str(mounts[found[0]]), text) if paths else text
         text = re.sub(rf"\b({'|'.join(map(str, self.ports))})\b", lambda found: str(self.ports[int(found[0])]), text)
         for host in sorted(self.hosts, key=len, reverse=True):
-            text = re.sub(
-                rf"(?<=//){re.escape(host)}(?![\w.-])|(?<=address: \"){re.escape(host)}(?=\")", self.hosts[host], text
-            )
+            name = re.escape(host)
+            where = rf"(?<=//){name}(?![\w.-])|(?<=address: \"){name}(?=\")|(?<=\"){name}(?=:\d)"
+            text = re.sub(where, self.hosts[host], text)
         return text.replace("0.0.0.0", "127.0.0.1")
 
     def start(self, container: Container) -> None:

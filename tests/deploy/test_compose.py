@@ -8,23 +8,27 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cohere
 import httpx
 import pytest
 import redis
+import yaml
 from deploy.calling import rerank
 from deploy.containers import World
 from deploy.dockerfile import ROOT
+from deploy.tools import tool
 
-from deploy.compose import Service, document, services
+from deploy.compose import METRICS, Service, document, services
 from rankgate.audit.names import stream_pattern
 from rankgate.settings import load
 
-PORTS = (8000, 8080, 8282, 9000, 9101, 9201)
+PORTS = (8000, 8080, 8282, 9000, 9090, 9101, 9201, 9901)
 # Behind the gate: whoever reaches one of these goes around it, or obtains credentials.
 PRIVATE = {"ext_authz", "ext_proc", "opa", "redis", "reranker"}
 FILTERS = {"ext_authz", "ext_proc"}
+SCRAPED = FILTERS | {"envoy"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class Running:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.world.port(8080)}"
+
+    def start(self, name: str) -> None:
+        service = self.services[name]
+        assert self.world.run(service.container, service.check).returncode != 0, "a health check that cannot fail"
+        self.world.start(service.container)
+        self.world.until_healthy(service.container, service.check)
 
     def token(self, client: str = "search-svc") -> str:
         form = {"grant_type": "client_credentials", "audience": "rerank"}
@@ -53,15 +63,15 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(programs: dict[str, Path], secrets: Path) -> Iterator[Running]:
-    with World(programs, hosts={"reranker": "127.0.0.1", "issuer": "127.0.0.1"}) as world:
+    with World(programs, hosts=dict.fromkeys({"reranker", "issuer"} | SCRAPED, "127.0.0.1")) as world:
         for port in PORTS:
             world.port(port)
-        found = services(world, secrets)
-        for service in found:
-            assert world.run(service.container, service.check).returncode != 0, "a health check that cannot fail"
-            world.start(service.container)
-            world.until_healthy(service.container, service.check)
-        yield Running(world, {service.container.name: service for service in found})
+        found = {service.container.name: service for service in services(world, secrets, METRICS)}
+        running = Running(world, found)
+        for name in found:
+            if name != "prometheus":
+                running.start(name)
+        yield running
 
 
 def test_the_cohere_sdk_gets_ranked_answers(running: Running) -> None:
@@ -109,14 +119,39 @@ def test_sockets_are_for_the_filters_and_envoy_alone(running: Running) -> None:
     assert holders == {"envoy", "ext_authz", "ext_proc"}
 
 
+def test_prometheus_scrapes_both_filters_and_envoy_and_has_the_alerts(running: Running) -> None:
+    tool("prometheus")
+    rerank(running.url, running.token())
+    running.start("prometheus")
+
+    def asked(path: str, **query: str) -> Any:
+        url = f"http://127.0.0.1:{running.world.port(9090)}/api/v1/{path}"
+        return httpx.get(url, params=query).raise_for_status().json()["data"]
+
+    def up() -> bool:
+        states = [target["health"] for target in asked("targets", state="active")["activeTargets"]]
+        assert "down" not in states
+        return states == ["up"] * len(SCRAPED)
+
+    running.world.wait(running.services["prometheus"].container, up)
+    counted = asked("query", query='rankgate_decisions_total{allowed="true"} > 0 or envoy_http_ext_authz_ok > 0')
+    assert len(counted["result"]) == 2
+    shipped = yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text())
+    loaded = [rule for group in asked("rules")["groups"] for rule in group["rules"]]
+    assert {rule["name"] for rule in loaded} == {
+        rule["alert"] for group in shipped["groups"] for rule in group["rules"]
+    }
+    assert {rule["health"] for rule in loaded} <= {"ok", "unknown"}
+
+
 def test_filters_end_in_order_when_told_to(running: Running) -> None:
     for name in ("envoy", "ext_authz", "ext_proc"):
         assert running.world.stop(name) == 0
 
 
-@pytest.mark.parametrize("name", document()["services"])
+@pytest.mark.parametrize("name", document(METRICS)["services"])
 def test_every_service_is_confined(name: str) -> None:
-    service = document()["services"][name]
+    service = document(METRICS)["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -130,13 +165,13 @@ def test_every_service_is_confined(name: str) -> None:
 
 def test_no_two_parts_of_different_trust_share_a_user() -> None:
     users: dict[str, set[str]] = {}
-    for name, service in document()["services"].items():
+    for name, service in document(METRICS)["services"].items():
         users.setdefault(service["user"].split(":")[0], set()).add(name)
     assert [names for names in users.values() if len(names) > 1] == [FILTERS]
 
 
 def test_ports_are_on_loopback_and_what_is_behind_the_gate_has_none() -> None:
-    for name, service in document()["services"].items():
+    for name, service in document(METRICS)["services"].items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         assert not (service.get("ports") and name in PRIVATE), name
 
@@ -151,6 +186,16 @@ def test_the_reranker_shares_a_network_with_envoy_alone_and_it_leads_nowhere() -
     }
     for name in PRIVATE - {"reranker"}:
         assert found["services"][name]["network_mode"] == "none", name
+
+
+def test_with_metrics_each_filter_has_one_network_that_leads_nowhere_and_no_caller_is_on() -> None:
+    found = document(METRICS)
+    for name in FILTERS:
+        assert found["services"][name]["networks"] == ["metrics"]
+        assert "network_mode" not in found["services"][name]
+    assert found["networks"]["metrics"]["internal"] is True
+    on = {name for name, service in found["services"].items() if "metrics" in service.get("networks", [])}
+    assert on == SCRAPED | {"prometheus"}
 
 
 def test_keys_are_given_to_those_who_need_them() -> None:
@@ -169,13 +214,13 @@ def test_filters_may_finish_their_longest_call() -> None:
 
 
 def test_images_of_others_are_named_by_an_exact_version() -> None:
-    for name, service in document()["services"].items():
+    for name, service in document(METRICS)["services"].items():
         _, _, tag = service["image"].rpartition(":")
         assert tag[tag.startswith("v") :].split("-")[0].count(".") == 2, name
 
 
 def test_env_example_names_every_variable_with_its_default() -> None:
-    text = (ROOT / "docker-compose.yml").read_text()
+    text = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", METRICS))
     example = dict(
         line.split("=", 1)
         for line in (ROOT / ".env.example").read_text().splitlines()

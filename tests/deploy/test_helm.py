@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import shutil
+import ssl
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -186,6 +187,20 @@ def test_a_changed_config_map_takes_effect_without_a_restart(running: Running) -
     running.world.wait(
         running.pod.container("ext-authz"), lambda: denied(running.url, running.token, tls=running.tls.client())
     )
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(running: Running, tmp_path: Path) -> None:
+    if running.name == "plain":
+        pytest.skip("its listener has no certificate")
+    renewed = identity(tmp_path, "127.0.0.1")
+    files = {"tls.crt": renewed.certificate.read_bytes(), "tls.key": renewed.key.read_bytes()}
+    running.pod.replace("rankgate-tls", files)
+
+    def served() -> bool:
+        shown = ssl.get_server_certificate(("127.0.0.1", running.world.port(8080)))
+        return shown.strip() == renewed.certificate.read_text().strip()
+
+    running.world.wait(running.pod.container("envoy"), served)
 
 
 def test_every_container_ends_in_order_when_told_to(running: Running) -> None:

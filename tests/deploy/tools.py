@@ -1,4 +1,4 @@
-"""Tools that tests/run.sh installs for these tests."""
+"""Tools that tests/run.sh or .ci/run installs for these tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def tool(name: str) -> str:
     """Return where a tool is; skips the test where it is not."""
     found = shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not on PATH; tests/run.sh installs it")
+        pytest.skip(f"{name} is not on PATH; tests/run.sh or .ci/run installs it")
     return found
 
 

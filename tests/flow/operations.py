@@ -6,12 +6,16 @@ import json
 import re
 import socket
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
+import yaml
 from flow.gate import Gate
 
-__all__ = ["Sample", "Scrape", "free_port", "page", "probe", "scrape", "selectors"]
+__all__ = ["Sample", "Scrape", "expressions", "free_port", "page", "probe", "scrape", "selectors"]
+
+ROOT = Path(__file__).parents[2]
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)")
@@ -86,3 +90,15 @@ def selectors(expression: str) -> Iterator[tuple[str, list[tuple[str, str, str]]
     """Yield every metric that a PromQL expression names, with its matchers as (label, operator, value)."""
     for name, matchers in _SELECTOR.findall(_GROUPING.sub("", expression)):
         yield name, [(label, operator, json.loads(value)) for label, operator, value in _MATCHER.findall(matchers)]
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """Yield every PromQL expression that is shipped, with where it stands."""
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text(encoding="utf-8"))
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+    board = json.loads((ROOT / "deploy/grafana/rankgate.json").read_text(encoding="utf-8"))
+    for panel in board["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], target["expr"]

@@ -4,18 +4,19 @@ restart does."""
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import signal
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from flow.gate import ALLOW_ALL, Gate
-from flow.operations import Scrape, free_port, page, probe, scrape, selectors
+from certificates import Identity, identity
+from flow.gate import ALLOW_ALL, Gate, trivial
+from flow.operations import Scrape, expressions, free_port, page, probe, scrape, selectors
 from flow.upstream import Script
 
 ROOT = Path(__file__).parents[2]
@@ -68,18 +69,6 @@ async def test_each_call_is_counted_once_by_each_filter_and_nothing_of_it_become
 
 def _counted(seen: Scrape, name: str) -> list[Any]:
     return [one.labels for one in seen.samples if one.name == name and one.value]
-
-
-def expressions() -> Iterator[tuple[str, str]]:
-    """Yield every PromQL expression that is shipped, with where it stands."""
-    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text(encoding="utf-8"))
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            yield rule["alert"], rule["expr"]
-    board = json.loads((ROOT / "deploy/grafana/rankgate.json").read_text(encoding="utf-8"))
-    for panel in board["panels"]:
-        for target in panel.get("targets", ()):
-            yield panel["title"], target["expr"]
 
 
 async def test_every_metric_that_alerts_and_dashboard_name_is_there_with_its_labels() -> None:
@@ -279,6 +268,73 @@ async def test_a_credential_in_a_replaced_mount_is_lent_without_a_restart(tmp_pa
         await gate.post("/v2/rerank", call())
         lent = [request.values("authorization") for request in gate.upstream.requests]
         assert lent == [["Bearer upstream-aaaaaaaaaaaaaaaaaaaa"], ["Bearer upstream-bbbbbbbbbbbbbbbbbbbb"]]
+
+
+def pem(one: Identity) -> dict[str, str]:
+    return {"tls_crt": one.certificate.read_text(), "tls_key": one.key.read_text()}
+
+
+async def refuse(gate: Gate, secret: str, mount: Mount, **files: str) -> None:
+    """Replace the files of a mount by what Envoy cannot use, and wait until it has said so."""
+    before = await gate.counter(f"sds.{secret}.key_rotation_failed")
+    mount.put(**files)
+
+    async def refused() -> bool:
+        return await gate.counter(f"sds.{secret}.key_rotation_failed") > before
+
+    await until(refused)
+
+
+async def test_a_renewed_certificate_in_a_replaced_mount_is_served_without_a_restart(tmp_path: Path) -> None:
+    first, second = identity(tmp_path / "first", "127.0.0.1"), identity(tmp_path / "second", "127.0.0.1")
+    mount = Mount(tmp_path / "tls", **pem(first))
+    files = {"certificate_file": str(tmp_path / "tls" / "tls.crt"), "key_file": str(tmp_path / "tls" / "tls.key")}
+    async with Gate({"listen": files}, filters=trivial, listen_tls=first.client()) as gate:
+        envoy = gate.stack.child("envoy").pid
+        assert (await gate.post("/v2/rerank", call())).status == 200
+
+        async def served(one: Identity) -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", gate.port, ssl=one.client())
+            except ssl.SSLCertVerificationError:
+                return False
+            writer.transport.abort()
+            return True
+
+        for wrong in (pem(second) | {"tls_key": pem(first)["tls_key"]}, {"tls_crt": "none", "tls_key": "none"}):
+            await refuse(gate, "listener", mount, **wrong)
+            assert await served(first)
+        mount.put(**pem(second))
+        await until(lambda: served(second))
+        assert not await served(first)
+        assert (await gate.post("/v2/rerank", call())).status == 200  # over the connection that was open
+        assert gate.stack.child("envoy").pid == envoy
+
+
+async def test_a_reranker_is_trusted_by_the_bundle_in_a_replaced_mount_and_never_without_one(tmp_path: Path) -> None:
+    trusted, other = identity(tmp_path / "trusted", "127.0.0.1"), identity(tmp_path / "other", "127.0.0.1")
+    mount = Mount(tmp_path / "ca", ca_crt=other.certificate.read_text())
+    bundle = {"trusted_ca": str(tmp_path / "ca" / "ca.crt")}
+    async with Gate({"upstream": bundle}, filters=trivial, upstream_tls=trusted.server()) as gate:
+        for wrong in ("", "none"):
+            await refuse(gate, "reranker", mount, ca_crt=wrong)
+            assert (await gate.post("/v2/rerank", call())).status == 503
+        assert not gate.upstream.bytes_seen
+        mount.put(ca_crt=trusted.certificate.read_text())
+
+        async def allowed() -> bool:
+            return (await gate.post("/v2/rerank", call())).status == 200
+
+        await until(allowed)
+
+
+async def test_a_gate_that_starts_with_an_empty_bundle_sends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").touch()
+    reranker = identity(tmp_path, "127.0.0.1").server()
+    bundle = {"trusted_ca": str(tmp_path / "ca.crt")}
+    async with Gate({"upstream": bundle}, filters=trivial, upstream_tls=reranker) as gate:
+        assert (await gate.post("/v2/rerank", call())).status == 503
+        assert not gate.upstream.bytes_seen
 
 
 # -- traces -----------------------------------------------------------------------------------------------------------

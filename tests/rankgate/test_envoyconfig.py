@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from certificates import identity
 
 from rankgate.bearer import TOKEN_BYTES
 from rankgate.clients.embedded import envoy_binary
-from rankgate.envoyconfig import BEARER, LOCAL_REPLIES, METHODS, SOCKET_PATH_BYTES, STATUS_HEADER, render
+from rankgate.envoyconfig import BEARER, LOCAL_REPLIES, METHODS, SOCKET_PATH_BYTES, STATUS_HEADER, render, secret_files
 from rankgate.errors import SettingsError
 from rankgate.resources import envoy_template
 from rankgate.settings import Settings, load
@@ -67,7 +68,7 @@ def disabled(route: dict[str, Any]) -> set[str]:
     return {name for name, item in route.get("typed_per_filter_config", {}).items() if item.get("disabled")}
 
 
-@pytest.mark.parametrize("case", ["default", "tls", "https", "https-address", "slots", "ipv6", "key-header"])
+@pytest.mark.parametrize("case", ["default", "tls", "https", "https-address", "slots", "ipv6", "key-header", "watched"])
 def test_the_real_envoy_accepts_the_bootstrap(case: str, tmp_path: Path) -> None:
     own = identity(tmp_path, "localhost", "127.0.0.1")
     sections: dict[str, dict[str, Any]] = {
@@ -76,12 +77,19 @@ def test_the_real_envoy_accepts_the_bootstrap(case: str, tmp_path: Path) -> None
         "https": {"upstream": {"url": "https://rerank.example", "trusted_ca": own.certificate}},
         "https-address": {"upstream": {"url": "https://127.0.0.1:8443", "trusted_ca": own.certificate}},
         "slots": {},
+        "watched": {
+            "listen": {"address": "0.0.0.0", "certificate_file": own.certificate, "key_file": own.key},
+            "upstream": {"url": "https://127.0.0.1:8443", "trusted_ca": own.certificate},
+        },
         "ipv6": {"listen": {"address": "::1"}, "upstream": {"url": "http://[::1]:8000"}},
         "key-header": {"credentials": {"broker": "file", "file": "/run/secrets/key", "header": "api-key"}},
     }
-    options = {"authz_slots": 3, "proc_slots": 2} if case == "slots" else {}
+    options = {"slots": {"authz_slots": 3, "proc_slots": 2}, "watched": {"secrets": tmp_path}}.get(case, {})
     file = tmp_path / "envoy.yaml"
-    file.write_text(text(settings(**sections[case]), **options))
+    configured = settings(**sections[case])
+    file.write_text(text(configured, **options))
+    for path, secret in secret_files(configured, tmp_path).items():
+        path.write_text(secret)
     command = [envoy_binary(), "--mode", "validate", "--config-path", file, "--log-level", "warning"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
@@ -209,6 +217,28 @@ def test_an_https_upstream_is_verified_by_name_and_called_by_it(tmp_path: Path) 
     }
     served = [route["route"] for route in routes(config) if "route" in route]
     assert {route["host_rewrite_literal"] for route in served} == {"rerank.example:8443"}
+
+
+def test_watched_certificates_are_named_and_not_copied_and_the_name_is_still_verified(tmp_path: Path) -> None:
+    own = identity(tmp_path, "127.0.0.1")
+    configured = settings(
+        listen={"certificate_file": own.certificate, "key_file": own.key},
+        upstream={"url": "https://rerank.example", "trusted_ca": own.certificate},
+    )
+    written = {path.name: json.loads(text)["resources"] for path, text in secret_files(configured, tmp_path).items()}
+    assert set(written) == {"listener.secret.json", "reranker.secret.json"}
+    (listener,), (reranker,) = written["listener.secret.json"], written["reranker.secret.json"]
+    assert listener["tls_certificate"] == {
+        "certificate_chain": {"filename": str(own.certificate)}, "private_key": {"filename": str(own.key)},
+    }  # fmt: skip
+    assert reranker["validation_context"] == {"trusted_ca": {"filename": str(own.certificate)}}
+    config = bootstrap(configured, secrets=tmp_path)
+    context = cluster(config, "reranker")["transport_socket"]["typed_config"]["common_tls_context"]
+    assert context["combined_validation_context"]["default_validation_context"] == {
+        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "rerank.example"}}],
+    }
+    assert "node" not in bootstrap(configured)
+    assert secret_files(settings(), tmp_path) == {}
 
 
 def test_every_process_of_a_filter_has_its_endpoint() -> None:

@@ -52,7 +52,7 @@ seccompProfile: {type: RuntimeDefault}
 - name: envoy-config
   image: {{ include "rankgate.image" (dict "image" .Values.image "context" .) }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
-  args: [rankgate.cli, config, envoy, /etc/rankgate/rankgate.toml, --admin-socket, /run/envoy/admin.sock, --output, /etc/envoy/envoy.yaml]
+  args: [rankgate.cli, config, envoy, /etc/rankgate/rankgate.toml, --admin-socket, /run/envoy/admin.sock, --secrets, /etc/envoy, --output, /etc/envoy/envoy.yaml]
   securityContext:
     {{- include "rankgate.confined" (dict "user" 64001) | nindent 4 }}
   resources:
