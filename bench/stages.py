@@ -251,7 +251,7 @@ async def _processor_ready() -> AsyncIterator[None]:
 @contextlib.contextmanager
 def _in_one_thread() -> Iterator[None]:
     """Work on bodies of every size where cProfile looks."""
-    with patch.object(offload, "INLINE_BYTES", 2**30):
+    with patch.object(offload, "INLINE", 2**30):
         yield
 
 

@@ -23,11 +23,11 @@ Got = TypeVar("Got")
 async def soon(step: Coroutine[Any, Any, Got], late: Reason) -> Got:
     """Return what `step` gives; raise GateError(`late`) where it has to wait for longer than STEP_S."""
     try:
-        waits_for = step.send(None)
-    except StopIteration as done:
-        got: Got = done.value
-        return got
-    try:
+        try:
+            waits_for = step.send(None)
+        except StopIteration as done:
+            got: Got = done.value
+            return got
         async with asyncio.timeout(STEP_S):
             return await _Rest(step, waits_for)
     except TimeoutError:

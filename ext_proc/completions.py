@@ -8,6 +8,7 @@ unconfirmed.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from rankgate.audit import CompletionEvent
@@ -24,8 +25,8 @@ RECORDS_S = 5.0
 class Trail(Protocol):
     """Where events are recorded."""
 
-    async def append(self, *events: CompletionEvent) -> object:
-        """Return once `events` are on disk; raises GateError(AUDIT_UNAVAILABLE)."""
+    async def append_all(self, events: Sequence[CompletionEvent]) -> Sequence[GateError | None]:
+        """Return, once it is known, what keeps each of `events` from being on disk: None where nothing does."""
         ...
 
 
@@ -60,8 +61,6 @@ class Completions:
         task.add_done_callback(self._writing.discard)
 
     async def _append(self, events: list[CompletionEvent]) -> None:
-        try:
-            await self._trail.append(*events)
-        except GateError as error:  # the decisions are on record; readers see them as unconfirmed
-            for event in events:
-                self._log.error("completion_not_recorded", decision_id=event.decision_id, reason=error.reason.value)
+        for event, refusal in zip(events, await self._trail.append_all(events), strict=True):
+            if refusal is not None:  # the decision is on record; readers see it as unconfirmed
+                self._log.error("completion_not_recorded", decision_id=event.decision_id, reason=refusal.reason.value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Protocol
 
 __all__ = ["MIN_CHARS", "Broker", "Grant", "Lease", "Secret", "contains", "fingerprint", "length"]
@@ -13,6 +13,7 @@ __all__ = ["MIN_CHARS", "Broker", "Grant", "Lease", "Secret", "contains", "finge
 # A shorter one could be guessed, and would be found in ordinary text.
 MIN_CHARS = 16
 _CHARACTERS = {"t": rb"[A-Za-z0-9._~+/=-]", "v": rb"[\x21-\x7e]"}
+_EVERY = 1024
 _MARK = re.compile(r"([0-9]{1,5})([tv])([0-9a-f]{4}):([0-9a-f]{64})")
 _TOKEN68 = re.compile(rb"%b+" % _CHARACTERS["t"])
 
@@ -71,8 +72,8 @@ def fingerprint(key: bytes, credential: str) -> str:
     """
     raw = credential.encode()
     kind = "t" if _TOKEN68.fullmatch(raw) else "v"
-    digest = hmac.digest(key, raw, "sha256").hex()
-    return f"{len(raw)}{kind}{(sum(raw) & 0xFFFF) ^ _pad(key, digest):04x}:{digest}"
+    digest = hmac.digest(key, raw, "sha256")
+    return f"{len(raw)}{kind}{(sum(raw) & 0xFFFF) ^ _pad(key, digest):04x}:{digest.hex()}"
 
 
 def length(mark: str) -> int:
@@ -81,26 +82,33 @@ def length(mark: str) -> int:
     return int(read[1]) if read else 0
 
 
-def contains(key: bytes, mark: str, data: bytes) -> bool:
-    """Tell whether any run of `data` is the credential that `mark` is the fingerprint of.
+def contains(key: bytes, mark: str, data: bytes, check: Callable[[], None] = lambda: None) -> bool:
+    """Tell whether any run of `data` is the credential that `mark` is the fingerprint of; never for an empty mark.
 
-    A credential has at least MIN_CHARS characters of its kind, so ordinary text has no run that long and costs
-    nothing; in a longer run every place is summed, and one in hundreds digested.
+    A credential has at least MIN_CHARS characters of its kind, so words cost nothing; in a longer run every place is
+    summed, and one in hundreds digested. `check` is called every few milliseconds of work; what it raises ends the
+    work. Raises ValueError for what is no fingerprint: whoever wrote it meant something to be looked for.
     """
-    read = _MARK.fullmatch(mark)
-    if read is None or (size := int(read[1])) < MIN_CHARS:
+    if not mark:
         return False
-    characters, digest = _CHARACTERS[read[2]], read[4]
-    wanted = int(read[3], 16) ^ _pad(key, digest)
+    read = _MARK.fullmatch(mark)
+    if read is None:
+        raise ValueError("no fingerprint")
+    size, characters, digest = int(read[1]), _CHARACTERS[read[2]], bytes.fromhex(read[4])
+    wanted, digested = int(read[3], 16) ^ _pad(key, digest), 0
     for run in re.finditer(rb"(?<!%b)%b{%d,}" % (characters, characters, size), data):
-        sums = list(accumulate(run[0], initial=0))
-        for start, (below, above) in enumerate(zip(sums, sums[size:], strict=False), start=run.start()):
-            if (above - below) & 0xFFFF == wanted:
-                found = hmac.digest(key, data[start : start + size], "sha256").hex()
-                if hmac.compare_digest(found, digest):
+        text = run[0]
+        total = sum(text[:size])
+        for start in range(len(text) - size + 1):
+            if total & 0xFFFF == wanted:
+                if hmac.compare_digest(hmac.digest(key, text[start : start + size], "sha256"), digest):
                     return True
+                digested += 1
+            if start % _EVERY == 0 or digested % _EVERY == 1:
+                check()
+            total += text[start + size] - text[start] if start + size < len(text) else 0
     return False
 
 
-def _pad(key: bytes, digest: str) -> int:
-    return int.from_bytes(hmac.digest(key, b"sum " + digest.encode("ascii"), "sha256")[:2], "big")
+def _pad(key: bytes, digest: bytes) -> int:
+    return int.from_bytes(hmac.digest(key, b"sum " + digest, "sha256")[:2], "big")

@@ -63,7 +63,10 @@ class Handoff:
 
 
 class _Head(msgspec.Struct):
+    """What no handoff leaves out: what the rest means, and what the answer must not hold."""
+
     version: Natural
+    lease_fingerprint: str
 
 
 _ENCODER = msgspec.json.Encoder()

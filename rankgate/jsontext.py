@@ -30,6 +30,7 @@ __all__ = [
     "encode",
     "locate",
     "members",
+    "nodes",
     "parse",
     "parse_effort",
     "splice",
@@ -139,7 +140,7 @@ def parse(body: bytes, *, max_depth: int = 64) -> JsonText:
         # Never in JSON; this is how UTF-16 and UTF-32 without a mark look.
         _refuse("the body is not JSON in UTF-8")
     # Every value takes a byte at least.
-    if len(body) > MAX_NODES and _nodes(body) > MAX_NODES and _has_too_many_nodes(_flat(body)):
+    if len(body) > MAX_NODES and nodes(body) > MAX_NODES and _has_too_many_nodes(_flat(body)):
         _refuse("the body has too many values")
     try:
         value = _DECODER.decode(body.decode("utf-8"))
@@ -156,8 +157,8 @@ def parse(body: bytes, *, max_depth: int = 64) -> JsonText:
 
 
 def parse_effort(body: bytes) -> int:
-    """Return about how many microseconds `parse` needs for `body`: most of it is one for each value."""
-    return body.count(b",") + body.count(b"[") + body.count(b"{") + len(body) // 256
+    """Return the effort of `parse`: one for each value that may be there, and a little for each byte."""
+    return body.count(b",") + body.count(b"[") + body.count(b"{") + len(body) // 64
 
 
 def _flat(body: bytes) -> bytes:
@@ -168,14 +169,14 @@ def _flat(body: bytes) -> bytes:
     return body.replace(rb"\\", b"__").replace(rb"\"", b"__") if b"\\" in body else body
 
 
-def _nodes(body: bytes) -> int:
+def nodes(body: bytes) -> int:
     """Return how many keys and values `body` may hold: exact where no string or empty container stands in it."""
     return 1 + body.count(b",") + body.count(b":") + body.count(b"[") + body.count(b"{")
 
 
 def _has_too_many_nodes(flat: bytes) -> bool:
     # Strings alone are counted first: taking very many of them out costs far more than parsing what is allowed.
-    return flat.count(b'"') // 2 > MAX_NODES or _nodes(b"".join(flat.split(b'"')[::2])) > MAX_NODES
+    return flat.count(b'"') // 2 > MAX_NODES or nodes(b"".join(flat.split(b'"')[::2])) > MAX_NODES
 
 
 def _holds_surrogate(text: JsonText) -> bool:
@@ -225,11 +226,13 @@ def _numbers(pieces: list[bytes], others: list[int]) -> Iterator[tuple[str, int]
     """Yield the number literals between the strings of a body that was split at its quotes, and where they begin."""
     between = b'"'.join(pieces[::2])
     piece = done = 0
+    opened = -1  # where the piece's quote stands
     for literal in _NUMBER.finditer(between):
         begin = literal.start()
-        piece += between.count(b'"', done, begin)
-        done = begin
-        inside = begin - between.rfind(b'"', 0, begin) - 1
+        # Never further back than the number before, or many numbers would take the square of their time.
+        if quotes := between.count(b'"', done, begin):
+            piece, opened = piece + quotes, between.rfind(b'"', done, begin)
+        done, inside = begin, begin - opened - 1
         yield literal[0].decode("ascii"), others[2 * piece] + 2 * piece - len(pieces[2 * piece]) + inside
 
 

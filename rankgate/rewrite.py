@@ -87,7 +87,7 @@ class Inspector:
         said = b"\0".join((body, *(text.encode() for text in numbers if len(text) >= least)))
         if json is not None and b"\\" in body:
             said += b"\0" + "\0".join((*(string.value for string in json.strings), *json.keys)).encode()
-        if contains(self.lease_key, self.lease, said):
+        if contains(self.lease_key, self.lease, said, self.check):
             raise GateError(Reason.UPSTREAM_INVALID, "credential")
 
 

@@ -150,19 +150,32 @@ class FileLog:
         """Return the name of one of the slot's logs."""
         return str(LogName(self._name.pod_uid, self._name.role, self._name.number, files.birth))
 
-    async def append(self, *events: AuditEvent) -> Receipt:
-        """Return once the events are on disk, one after the other, with the place of the last.
-
-        Raises GateError(AUDIT_UNAVAILABLE) where one of them is not, or is not known to be.
-        """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Receipt] = loop.create_future()
-        self._admit(events, loop, future)
+    async def append(self, event: AuditEvent) -> Receipt:
+        """Return once the event is on disk; raises GateError(AUDIT_UNAVAILABLE) where it is not."""
+        future = self._future()
+        with self._work:
+            self._admit(event, future)
+            self._work.notify()
         return await future
+
+    async def append_all(self, events: Sequence[AuditEvent]) -> list[GateError | None]:
+        """Append events with one wake-up; return what keeps each from being on disk, None where nothing does."""
+        futures = [self._future() for _ in events]
+        with self._work:
+            for event, future in zip(events, futures, strict=True):
+                try:
+                    self._admit(event, future)
+                except GateError as refusal:
+                    future.set_exception(refusal)
+            self._work.notify()
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        return [result if isinstance(result, GateError) else None for result in results]
 
     def record(self, event: AuditEvent) -> None:
         """Append from any thread without waiting; raises GateError(AUDIT_UNAVAILABLE) where it is refused at once."""
-        self._admit((event,))
+        with self._work:
+            self._admit(event)
+            self._work.notify()
 
     def tell(self, word: str, detail: Mapping[str, str | int]) -> None:
         """Raise an alarm, and record it where an entry can be recorded now."""
@@ -170,7 +183,7 @@ class FileLog:
         with self._work:
             event = LifecycleEvent(What.ALARM, self._stamp(), self._name.role, word, detail)
         with contextlib.suppress(GateError):
-            self._admit((event,))
+            self.record(event)
 
     async def close(self) -> None:
         """Write what was appended, accept nothing more, and free the slot."""
@@ -217,39 +230,27 @@ class FileLog:
             files.save_mark()
         self._watch_cap()
 
-    def _admit(
-        self,
-        events: Sequence[AuditEvent],
-        loop: asyncio.AbstractEventLoop | None = None,
-        future: asyncio.Future[Receipt] | None = None,
-    ) -> None:
-        """Take `events` in; `future` is told of the last, and so of all: what follows a lost entry is lost as well."""
-        with self._work:
-            if self._state is not _State.OPEN:
-                self._refused += len(events)
-                raise GateError(Reason.AUDIT_UNAVAILABLE, f"the audit log is {self._state.value}")
-            if self._full():
-                self._refused += len(events)
-                raise GateError(Reason.AUDIT_UNAVAILABLE, "the audit log is at its cap or the disk does not keep up")
-            *others, last = events
-            for event in others:
-                self._enqueue(event)
-            self._enqueue(last, loop, future)
-            self._work.notify()
+    def _future(self) -> asyncio.Future[Receipt]:
+        return asyncio.get_running_loop().create_future()
 
-    def _enqueue(
-        self,
-        event: AuditEvent,
-        loop: asyncio.AbstractEventLoop | None = None,
-        future: asyncio.Future[Receipt] | None = None,
-    ) -> None:
+    def _admit(self, event: AuditEvent, future: asyncio.Future[Receipt] | None = None) -> None:
+        """Take an event in while `_work` is held; `future` is told what came of it."""
+        if self._state is not _State.OPEN:
+            self._refused += 1
+            raise GateError(Reason.AUDIT_UNAVAILABLE, f"the audit log is {self._state.value}")
+        if self._full():
+            self._refused += 1
+            raise GateError(Reason.AUDIT_UNAVAILABLE, "the audit log is at its cap or the disk does not keep up")
+        self._enqueue(event, future)
+
+    def _enqueue(self, event: AuditEvent, future: asyncio.Future[Receipt] | None = None) -> None:
         try:
             leaf = render(event, self._source, self._next)
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             raise GateError(Reason.AUDIT_UNAVAILABLE, "an event cannot be rendered") from None
         if len(leaf) > MAX_LEAF_BYTES:
             raise GateError(Reason.AUDIT_UNAVAILABLE, "an event is too large to be recorded")
-        self._pending.append(Waiting(Entry(self._next, self._stamp(), leaf), self._source.log, loop, future))
+        self._pending.append(Waiting(Entry(self._next, self._stamp(), leaf), self._source.log, future))
         self._pending_bytes += HEADER_BYTES + len(leaf)
         self._next += 1
 

@@ -16,11 +16,10 @@ __all__ = ["Waiting", "reject", "resolve"]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An entry of `log`; `loop` and `future` are None where nobody waits."""
+    """An entry of `log`; `future` is None where nobody waits."""
 
     entry: Entry
     log: str
-    loop: asyncio.AbstractEventLoop | None = None
     future: asyncio.Future[Receipt] | None = None
 
 
@@ -39,8 +38,8 @@ def _settle(batch: Iterable[Waiting], how: Callable[[asyncio.Future[Receipt], Wa
     """Answer waiting callers, each in its own event loop, with one wake-up a loop."""
     loops: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}
     for pending in batch:
-        if pending.loop is not None:
-            loops.setdefault(pending.loop, []).append(pending)
+        if pending.future is not None:
+            loops.setdefault(pending.future.get_loop(), []).append(pending)
 
     def answer(waiting: list[Waiting]) -> None:
         for pending in waiting:

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from rankgate.errors import GateError, Reason
 
-__all__ = ["INLINE_BYTES", "Offload", "deadline"]
+__all__ = ["INLINE", "Offload", "deadline"]
 
-# Work up to this size is done where it comes up: a thread would cost more than it saves.
-INLINE_BYTES = 8192
+# Work of up to this effort is done where it comes up: a thread would cost more than it saves.
+INLINE = 8192
 WORKERS = 2
 PLACES = 32
 
@@ -33,49 +33,58 @@ class Offload:
         self.refused = 0
         """How many were refused."""
         self._taken: Counter[str] = Counter()
+        self._waiting: set[asyncio.Future[Any]] = set()
 
     @property
     def in_use(self) -> int:
         """Return how many are worked on or wait."""
         return self._taken.total()
 
-    async def run(self, size: int, tenant: str, work: Callable[[], Result]) -> Result:
-        """Return what `work` returns: at once for up to INLINE_BYTES of `size`, in a thread for more.
+    async def run(self, effort: int, tenant: str, work: Callable[[], Result]) -> Result:
+        """Return what `work` returns: at once for up to INLINE of `effort`, in a thread for more.
 
-        `size` is that of the work, in bytes of text to be detected in, about a microsecond each.
+        `effort` is an estimate: one for each byte that is detected in, masked or parsed into values of its own, each
+        about a microsecond.
         A place is free again when the work is done, not when its caller gives up: an abandoned thread still works.
         Raises GateError(BUSY) at once where there is no place.
         """
-        if size <= INLINE_BYTES:
+        if effort <= INLINE:
             return work()
         if self.in_use >= self.places or self._taken[tenant] >= max(1, self.places // 2):
             self.refused += 1
             raise GateError(Reason.BUSY)
-        self._taken[tenant] += 1
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()
 
         def job() -> None:
+            tell: Callable[[], None]
             try:
                 tell = partial(done.set_result, work())
+            except StopIteration:  # which no future takes
+                tell = partial(done.set_exception, RuntimeError("work raised StopIteration"))
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
                 tell = partial(done.set_exception, error)
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(self._leave, tenant, done, tell)
 
         self._executor.submit(job)
+        self._taken[tenant] += 1
+        self._waiting.add(done)
         return await done
 
     def close(self) -> None:
-        """Take no more work; what runs is left to end."""
+        """Take no more work, and cancel those who wait; what runs is left to end."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        for done in self._waiting:
+            done.cancel()
 
     def _leave(self, tenant: str, done: asyncio.Future[Any], tell: Callable[[], None]) -> None:
-        if not done.done():
-            tell()
+        self._waiting.discard(done)
         self._taken[tenant] -= 1
         if not self._taken[tenant]:
             del self._taken[tenant]
+        if not done.done():
+            tell()
 
 
 def deadline(seconds: float) -> Callable[[], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rankgate.audit import AuditEvent, LifecycleEvent, Receipt, What
@@ -82,18 +82,27 @@ class Recording:
             shipper=self._shipper.status() if self._shipper else None,
         )
 
-    async def append(self, *events: AuditEvent) -> Receipt:
-        """Return once the events are on disk, with the place of the last; raises GateError(AUDIT_UNAVAILABLE)."""
+    async def append(self, event: AuditEvent) -> Receipt:
+        """Return once the event is on disk; raises GateError(AUDIT_UNAVAILABLE)."""
         began = time.perf_counter()
         try:
-            receipt = await self._log.append(*events)
+            receipt = await self._log.append(event)
         except BaseException:
-            for _ in events:
-                self._metrics.refused()
+            self._metrics.refused()
             raise
-        for event in events:
-            self._metrics.appended(event, time.perf_counter() - began)
+        self._metrics.appended(event, time.perf_counter() - began)
         return receipt
+
+    async def append_all(self, events: Sequence[AuditEvent]) -> list[GateError | None]:
+        """Append events together; return what keeps each from being on disk, None where nothing does."""
+        began = time.perf_counter()
+        refusals = await self._log.append_all(events)
+        for event, refusal in zip(events, refusals, strict=True):
+            if refusal is None:
+                self._metrics.appended(event, time.perf_counter() - began)
+            else:
+                self._metrics.refused()
+        return refusals
 
     async def lifecycle(self, what: What, component: str, now: float, detail: Mapping[str, str | int]) -> None:
         """Append an event about the gate itself at `now`, in seconds; raises GateError(AUDIT_UNAVAILABLE)."""

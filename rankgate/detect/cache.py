@@ -76,11 +76,11 @@ class Cache:
             return found
 
     def unknown_chars(self, partition: str, texts: Iterable[str]) -> int:
-        """Return the characters of those `texts` for which nothing was put, without counting it as use."""
+        """Return the characters of the different `texts` for which nothing was put, without counting it as use."""
         with self._lock:
             table = self._tables.get(partition)
             known = table.entries if table is not None else ()
-            return sum([len(text) for text in texts if text not in known])
+            return sum([len(text) for text in {*texts} if text not in known])
 
     def put(self, partition: str, text: str, findings: Findings) -> None:
         """Keep `findings`; a text of more than an eighth of the limit is not kept."""

@@ -81,11 +81,11 @@ class Detector:
 
     def detect_all(self, texts: Sequence[str], *, cache: str, check: Check) -> list[tuple[Finding, ...]]:
         """Return what `detect` would for each of `texts`; `check` is also called before each that is not remembered."""
-        remembered = self._cache.get_all(cache, texts) if cache else [None] * len(texts)
-        return [
-            found if found is not None else self._inspect(text, cache, check)
-            for text, found in zip(texts, remembered, strict=True)
-        ]
+        found = dict(zip(texts, self._cache.get_all(cache, texts), strict=True)) if cache else dict.fromkeys(texts)
+        for text, known in found.items():
+            if known is None:
+                found[text] = self._inspect(text, cache, check)
+        return [found[text] or () for text in texts]
 
     def unknown_chars(self, texts: Iterable[str], *, cache: str) -> int:
         """Return how many characters of `texts` are in texts whose findings are not remembered."""

@@ -22,8 +22,8 @@ __all__ = ["Listing", "read_listing"]
 _INDEX = rb"(?:0|[1-9][0-9]{0,6}+)"
 _SCORE = rb"-?(?:0|[1-9][0-9]{0,15}+)(?:\.[0-9]{1,20}+)?(?:[eE](?:-[0-9]{1,3}+|\+?[0-9]{1,2}+))?"
 _SPACE = rb"[ \t\n\r]*+"
-# The most entries that the limit on a body's values lets pass: two names and two numbers each, in a container.
-_MOST = jsontext.MAX_NODES // 6
+# What an entry adds to `jsontext.nodes`: its two names and numbers, its container, the comma.
+_ENTRY_NODES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,13 @@ def _listing(
     scores: tuple[str, ...],
 ) -> Listing | None:
     start, end = cut
-    if len(indices) > _MOST or len(set(indices)) != len(indices):
+    if len(set(indices)) != len(indices):
+        return None
+    rest = body[:start] + body[end:]
+    if jsontext.nodes(rest) + _ENTRY_NODES * len(indices) > jsontext.MAX_NODES:
         return None
     try:
-        frame = jsontext.parse(body[:start] + body[end:])
+        frame = jsontext.parse(rest)
     except GateError:
         return None
     # The brackets around the entries are those of the results, and not of a text or of another array.

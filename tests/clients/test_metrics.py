@@ -18,7 +18,7 @@ from rankgate.clients import gauges
 from rankgate.clients.certificates import Expiry
 from rankgate.clients.identity import Verifier
 from rankgate.clients.metrics import ABORTS, AuditMetrics, DecisionMetrics, ProcessingMetrics, TimedPolicy, new_registry
-from rankgate.clients.offload import INLINE_BYTES, Offload
+from rankgate.clients.offload import INLINE, Offload
 from rankgate.clients.recording import Recording
 from rankgate.clients.rego import EmbeddedEngine
 from rankgate.clients.shipper import ShipperState
@@ -229,11 +229,11 @@ async def test_a_large_body_without_a_place_is_counted(registry: CollectorRegist
     def read() -> None:
         during.append(samples(registry, "rankgate_offload_in_use")[()])
 
-    first = work.run(INLINE_BYTES + 1, "acme", read)
+    first = work.run(INLINE + 1, "acme", read)
     held = asyncio.ensure_future(first)
     await asyncio.sleep(0)
     with pytest.raises(GateError):
-        await work.run(INLINE_BYTES + 1, "acme", read)
+        await work.run(INLINE + 1, "acme", read)
     await held
     work.close()
     assert during == [1]

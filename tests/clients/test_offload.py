@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from rankgate.clients.offload import INLINE_BYTES, Offload, deadline
+from rankgate.clients.offload import INLINE, Offload, deadline
 from rankgate.errors import GateError, Reason
 
-LONG = INLINE_BYTES + 1
+LONG = INLINE + 1
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ async def work():
 
 
 async def test_short_work_is_done_where_it_is_and_long_work_in_a_thread(work):
-    assert await work.run(INLINE_BYTES, "a", threading.get_ident) == threading.get_ident()
+    assert await work.run(INLINE, "a", threading.get_ident) == threading.get_ident()
     assert await work.run(LONG, "a", threading.get_ident) != threading.get_ident()
 
 

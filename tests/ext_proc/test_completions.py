@@ -18,14 +18,15 @@ class Trail:
         self.appends = []
         self.appended = asyncio.Event()
 
-    async def append(self, *events):
-        self.appends.append(events)
+    async def append_all(self, events):
+        self.appends.append(tuple(events))
         self.appended.set()
+        return [None] * len(events)
 
 
 class Full:
-    async def append(self, *events):
-        raise GateError(Reason.AUDIT_UNAVAILABLE)
+    async def append_all(self, events):
+        return [None, *(GateError(Reason.AUDIT_UNAVAILABLE) for _ in events[1:])]
 
 
 async def test_calls_that_end_together_share_one_write():
@@ -61,7 +62,7 @@ async def test_a_call_that_ends_later_is_recorded_too():
 async def test_every_completion_that_cannot_be_recorded_is_named_in_the_log():
     completions = Completions(Full())
     with capture_logs() as written:
-        completions.add(event(1))
-        completions.add(event(2))
+        for number in range(3):
+            completions.add(event(number))
         await completions.flush()
     assert [line["decision_id"] for line in written] == ["dec-1", "dec-2"]

@@ -32,11 +32,12 @@ class Recording:
         self.appended = asyncio.Event()
         self.full = False
 
-    async def append(self, *events):
+    async def append_all(self, events):
         if self.full:
-            raise GateError(Reason.AUDIT_UNAVAILABLE)
+            return [GateError(Reason.AUDIT_UNAVAILABLE)] * len(events)
         self.events.extend(events)
         self.appended.set()
+        return [None] * len(events)
 
     async def lifecycle(self, what, component, now, detail):
         pass
