@@ -6,22 +6,24 @@ cd "$(dirname "$0")/.." || exit 1
 CACHE=$PWD/.cache
 PYTHON=${PYTHON:-.venv/bin/python}
 OPA=github.com/open-policy-agent/opa@v1.22.2
-OPA_ENVOY_PLUGIN=github.com/open-policy-agent/opa-envoy-plugin/cmd/opa-envoy-plugin@v1.10.0-envoy
 PRESIDIO=presidio-analyzer==2.2.366
 
 mkdir -p "$CACHE/bin" "$CACHE/log"
 
-# with_go NAME PACKAGE
+# with_go NAME ARGUMENTS...: what go installs it from.
 with_go() {
-    [ -x "$CACHE/bin/$1" ] || command -v "$1" >/dev/null && return
-    command -v go >/dev/null || { echo "no $1: neither it nor go is on PATH"; return; }
-    echo "building $1 into .cache/bin, once ..."
-    GOBIN=$CACHE/bin GOFLAGS='' timeout 600 go install "$2" >"$CACHE/log/$1.log" 2>&1 </dev/null ||
-        echo "no $1: go could not build it, see .cache/log/$1.log"
+    local name=$1
+    shift
+    [ -x "$CACHE/bin/$name" ] || command -v "$name" >/dev/null && return
+    command -v go >/dev/null || { echo "no $name: neither it nor go is on PATH"; return; }
+    echo "building $name into .cache/bin, once ..."
+    GOBIN=$CACHE/bin GOFLAGS='' timeout 600 go "$@" >"$CACHE/log/$name.log" 2>&1 </dev/null ||
+        echo "no $name: go could not build it, see .cache/log/$name.log"
 }
 
-with_go opa "$OPA"
-with_go opa-envoy-plugin "$OPA_ENVOY_PLUGIN"
+with_go opa install "$OPA"
+# By a module of ours: `go install` of a version first asks for the list of all versions, which not every proxy has.
+with_go opa-envoy-plugin -C bench/opa-envoy-plugin install tool
 # An environment of its own: it would change what rankgate runs with.
 if [ ! -f "$CACHE/presidio/.done" ]; then
     echo "installing Presidio into .cache/presidio, once ..."

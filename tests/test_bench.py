@@ -9,9 +9,10 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import pytest
 
-from bench import picture, restart
+from bench import contenders, picture, restart
 from bench.bodies import bodies, requests
 from bench.ground import ground
 from bench.http1 import body_start, complete, sent_length
@@ -160,6 +161,23 @@ async def test_every_stage_of_both_filters_is_found_and_used() -> None:
         for table in await tables(shared, 2, 5):
             unused = [stage for stage, taken in table.stages_us.items() if taken == 0 and stage != REST]
             assert unused == [], table.filter
+
+
+@pytest.mark.demo
+async def test_opa_envoy_plugin_decides_as_our_ext_authz_does_by_the_policy_they_share() -> None:
+    try:
+        contenders.tool("opa-envoy-plugin")
+    except LookupError as error:
+        pytest.skip(f"{error}; bench/tools.sh builds it")
+    body = {"model": "rerank", "query": "a", "documents": ["b"]}
+    async with (
+        ground() as shared,
+        httpx.AsyncClient(headers={"authorization": f"Bearer {shared.token('a')}"}) as client,
+    ):
+        for start in (contenders.gate_authz, contenders.opa_envoy_plugin):
+            url = f"http://127.0.0.1:{(await start(shared)).port}"
+            answers = [await client.post(f"{url}{path}", json=body) for path in ("/v2/rerank", "/v1/rerank")]
+            assert [answer.status_code for answer in answers] == [200, 403], start.__name__
 
 
 @pytest.mark.demo

@@ -32,6 +32,8 @@ NAME: Schema = {"type": "string", "minLength": 1}
 FLAG: Schema = {"type": "boolean"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 MANY: Schema = {"type": "integer", "minimum": 1}
+# As many as Envoy's configuration is rendered for.
+SLOTS: Schema = {"type": "integer", "minimum": 1, "maximum": 64}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 # Kubernetes' own objects, which the API server checks.
 OBJECT: Schema = {"type": "object"}
@@ -68,7 +70,9 @@ def chart() -> Schema:
         jwks=closed(configMap=TEXT),
         policy=closed(configMap=TEXT, files=TEXTS, data=OBJECT),
         opa=closed(enabled=FLAG, image=IMAGE, resources=OBJECT),
-        filters=closed(resources=OBJECT, extraEnv=OBJECTS, extraVolumeMounts=OBJECTS),
+        filters=closed(
+            processes=closed(authz=SLOTS, proc=SLOTS), resources=OBJECT, extraEnv=OBJECTS, extraVolumeMounts=OBJECTS
+        ),
         envoy=closed(image=IMAGE, resources=OBJECT),
         audit=closed(volume=OBJECT, redis=closed(existingSecret=TEXT)),
         reranker=closed(

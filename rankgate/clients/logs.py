@@ -14,11 +14,8 @@ from rankgate.settings import LogSettings
 
 __all__ = ["configure", "logger"]
 
-# Members whose value is never written, wherever they stand; `_` and `-` are the same here.
-SECRET = frozenset({
-    "api-key", "authorization", "cookie", "credential", "key", "lease", "password", "proxy-authorization", "secret",
-    "set-cookie", "token", "value",
-})  # fmt: skip
+# A member whose name ends in one of these words is never written, wherever it stands; `_` and `-` divide words.
+SECRET = frozenset({"authorization", "cookie", "credential", "key", "lease", "password", "secret", "token", "value"})
 
 
 def configure(settings: LogSettings) -> None:
@@ -58,7 +55,7 @@ def _plain(name: object, value: object) -> object:
 
     Of any other object only its type is written: how it would describe itself is not ours to say.
     """
-    if str(name).lower().replace("_", "-") in SECRET:
+    if str(name).lower().replace("_", "-").rpartition("-")[2] in SECRET:
         return "***"
     if isinstance(value, Mapping):
         return {str(inner): _plain(inner, item) for inner, item in value.items()}

@@ -22,7 +22,13 @@ def lines_of(program):
     return [json.loads(line) for line in done.stderr.splitlines()], done.stderr
 
 
-@pytest.mark.parametrize("name", ["token", "Authorization", "password", "lease", "key", "set-cookie"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token", "Authorization", "password", "lease", "key", "set-cookie", "x-api-key", "access_token",
+        "client_secret", "redis_password", "Proxy-Authorization",
+    ],
+)  # fmt: skip
 def test_a_member_that_names_a_secret_is_not_written(name):
     (line,), _ = lines_of(f"logs.logger('test').info('event', **{{{name!r}: 's3cret'}})")
     assert line[name] == "***"
@@ -51,10 +57,11 @@ def test_a_secret_is_not_written_at_any_depth_or_inside_any_object(value):
 def test_what_is_no_secret_is_written_as_it_is_and_the_callers_own_values_stay():
     program = """
 detail = {"count": 2, "names": ("a", "b"), "inner": {"ok": True, "none": None, "share": 0.5, "token": "s3cret"}}
-logs.logger("test").info("event", detail=detail)
+logs.logger("test").info("event", detail=detail, key_file="/run/key", keys_dropped=1, token_count=3)
 assert detail["inner"]["token"] == "s3cret"
 """
     (line,), _ = lines_of(program)
+    assert {"key_file": "/run/key", "keys_dropped": 1, "token_count": 3}.items() <= line.items()
     assert line["detail"] == {
         "count": 2, "names": ["a", "b"], "inner": {"ok": True, "none": None, "share": 0.5, "token": "***"},
     }  # fmt: skip

@@ -75,6 +75,13 @@ class World:
             self.ports[number] = free_port()
         return self.ports[number]
 
+    def following(self, first: int, count: int) -> None:
+        """Let free ports that follow each other stand for `first` and those after it."""
+        found = free_port()
+        while not all(_is_free(found + step) for step in range(count)):
+            found = free_port()
+        self.ports |= {first + step: found + step for step in range(count)}
+
     def place(self, name: str, *, mode: int = 0o777, user: int = 0, group: int = 0) -> Path:
         """Make a folder that stands for a volume, once."""
         path = self.folder / name
@@ -195,3 +202,12 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+        return True

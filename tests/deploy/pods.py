@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 import ssl
 import urllib.error
@@ -59,9 +60,9 @@ class Pod:
         self._manifests = manifests
         self._given = given
         self._world = world
-        for container in self.every():
-            for port in container.get("ports", []):
-                world.port(port["containerPort"])
+        ports = {port["containerPort"] for container in self.every() for port in container.get("ports", [])}
+        for first in sorted(ports - {port + 1 for port in ports} - world.ports.keys()):
+            world.following(first, next(step for step in itertools.count(1) if first + step not in ports))
 
     def every(self) -> Iterator[Manifest]:
         """Yield every container in the order of start."""

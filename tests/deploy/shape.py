@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from deploy.pods import Manifest
 
 from rankgate.settings import Settings
@@ -57,7 +59,8 @@ def sockets_are_private(pod: Manifest) -> None:
     holders: dict[str, set[str]] = {}
     for container in every:
         for mount in container.get("volumeMounts", []):
-            holders.setdefault(mount["name"], set()).add(container["name"])
+            # A filter may have several processes, numbered from the second on.
+            holders.setdefault(mount["name"], set()).add(re.sub(r"-\d+$", "", container["name"]))
     assert holders["rankgate-sockets"] == FILTERS | {"envoy"}
     assert holders["rankgate-admin"] == {"envoy"}
     assert holders["rankgate-masking"] == FILTERS

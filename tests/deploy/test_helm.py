@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 import yaml
@@ -41,6 +42,7 @@ FULL: dict[str, Any] = PLAIN | {
     "keys": {"existingSecret": "keys", "upstreamKey": True},
     "tls": {"existingSecret": "tls"},
     "opa": {"enabled": True},
+    "filters": {"processes": {"authz": 2, "proc": 2}},
     "audit": {"redis": {"existingSecret": "redis"}},
     "settings": {"audit": {"redis_url": "rediss://redis.audit:6380"}, "limits": {"documents": 20}},
     "autoscaling": {"enabled": True},
@@ -51,7 +53,11 @@ FULL: dict[str, Any] = PLAIN | {
     },
     "extraVolumes": [{"name": "key", "secret": {"secretName": "keys", "defaultMode": 0o444}}],
 }
-SIDECARS = {"plain": ["ext-proc", "ext-authz", "envoy"], "full": ["opa", "ext-proc", "ext-authz", "envoy"]}
+SIDECARS = {
+    "plain": ["ext-proc", "ext-authz", "envoy"],
+    "full": ["opa", "ext-proc", "ext-proc-1", "ext-authz", "ext-authz-1", "envoy"],
+}
+SLOTS = {"plain": 1, "full": 2}
 
 
 def render(values: dict[str, Any], folder: Path) -> str:
@@ -156,6 +162,23 @@ def test_envoy_accepts_what_the_pod_renders_for_it(running: Running) -> None:
     subprocess.run([envoy_binary(), "--mode", "validate", "--config-path", file], check=True, capture_output=True)
 
 
+def test_calls_are_shared_out_to_every_process_of_a_filter(running: Running) -> None:
+    def counted(port: int, name: str) -> float:
+        page = httpx.get(f"http://127.0.0.1:{running.world.port(port)}/metrics").raise_for_status().text
+        return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name))
+
+    def all_worked() -> bool:
+        rerank(running.url, running.token, tls=running.tls.client())
+        slots = range(SLOTS[running.name])
+        return all(
+            counted(9101 + slot, 'rankgate_decisions_total{allowed="true"')
+            and counted(9201 + slot, "rankgate_process_seconds_count")
+            for slot in slots
+        )
+
+    running.world.wait(running.pod.container("envoy"), all_worked)
+
+
 def test_helm_test_finds_the_gate_in_front(running: Running) -> None:
     world = running.world
     world.hosts["gate-rankgate:80"] = f"127.0.0.1:{world.port(8080)}"
@@ -167,12 +190,14 @@ def test_helm_test_finds_the_gate_in_front(running: Running) -> None:
 def test_decisions_are_on_disk_and_where_redis_is_named_in_redis(running: Running) -> None:
     rerank(running.url, running.token, tls=running.tls.client())
     trail = running.world.folder / "volume-rankgate-audit/audit"
-    assert {folder.name.rpartition(".")[2] for folder in trail.iterdir()} == {"ext_authz-0", "ext_proc-0"}
+    slots = range(SLOTS[running.name])
+    logs = {f"{role}-{slot}" for role in ("ext_authz", "ext_proc") for slot in slots}
+    assert {folder.name.rpartition(".")[2] for folder in trail.iterdir()} == logs
     if running.redis is not None:
         client = running.redis
         running.world.wait(
             running.pod.container("ext-authz"),
-            lambda: len(list(client.scan_iter(stream_pattern("default"), _type="stream"))) == 2,
+            lambda: len(list(client.scan_iter(stream_pattern("default"), _type="stream"))) >= 2,
         )
 
 
@@ -207,7 +232,7 @@ def test_every_container_ends_in_order_when_told_to(running: Running) -> None:
     codes = running.pod.stop()
     assert list(codes) == ["reranker", *SIDECARS[running.name][::-1]]
     assert set(codes.values()) <= {0, -15}
-    assert {codes[name] for name in ("envoy", "ext-authz", "ext-proc")} == {0}
+    assert {code for name, code in codes.items() if name.startswith(("envoy", "ext-"))} == {0}
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
@@ -248,7 +273,9 @@ def test_what_prometheus_is_told_to_scrape_is_there(tmp_path: Path) -> None:
         for container in pod_spec(find(found, "Deployment"))["initContainers"]
         for port in container.get("ports", [])
     }
-    assert {endpoint["port"] for endpoint in find(found, "PodMonitor")["spec"]["podMetricsEndpoints"]} <= ports
+    scraped = {endpoint["port"] for endpoint in find(found, "PodMonitor")["spec"]["podMetricsEndpoints"]}
+    assert scraped == ports - {"gate", "opa-health"}
+    assert {"authz-health-1", "proc-health-1"} <= scraped
 
 
 def test_a_disruption_budget_comes_with_more_than_one_replica(tmp_path: Path) -> None:
@@ -285,6 +312,7 @@ def test_an_image_is_named_by_its_digest_where_there_is_one(
         ({"opa": {"enable": True}}, "enable"),
         ({"image": {"digest": "sha256:short"}}, "digest"),
         ({"reranker": {"preStopSeconds": 0}}, "preStopSeconds"),
+        ({"filters": {"processes": {"proc": 0}}}, "proc"),
     ],
 )
 def test_values_that_can_have_no_effect_are_refused_by_name(values: dict[str, Any], named: str, tmp_path: Path) -> None:

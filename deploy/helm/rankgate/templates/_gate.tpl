@@ -11,12 +11,15 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
+{{/* One process of a filter: (dict "context" . "role" "authz" "port" 9101 "slot" 0); each further slot has the next port. */}}
 {{- define "rankgate.filter" -}}
-- name: {{ .name }}
+{{- $suffix := include "rankgate.suffix" . -}}
+{{- $port := add .port .slot -}}
+- name: ext-{{ .role }}{{ $suffix }}
   restartPolicy: Always
   image: {{ include "rankgate.image" (dict "image" .context.Values.image "context" .context) }}
   imagePullPolicy: {{ .context.Values.image.pullPolicy }}
-  args: [{{ .module }}, --config, /etc/rankgate/rankgate.toml]
+  args: [ext_{{ .role }}, --config, /etc/rankgate/rankgate.toml, --slot, "{{ .slot }}"]
   env:
     - name: RANKGATE_AUDIT__POD_UID
       valueFrom: {fieldRef: {fieldPath: metadata.uid}}
@@ -29,11 +32,11 @@ seccompProfile: {type: RuntimeDefault}
     {{- toYaml .context.Values.filters.resources | nindent 4 }}
   terminationMessagePolicy: FallbackToLogsOnError
   ports:
-    - {name: {{ .portName }}, containerPort: {{ .port }}}
+    - {name: {{ .role }}-health{{ $suffix }}, containerPort: {{ $port }}}
   # Started when it serves; what it needs from elsewhere is asked by readiness and restarts nothing.
-  startupProbe: {httpGet: {path: /livez, port: {{ .port }}}, periodSeconds: 1, failureThreshold: 60}
-  readinessProbe: {httpGet: {path: /readyz, port: {{ .port }}}, periodSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}
-  livenessProbe: {httpGet: {path: /livez, port: {{ .port }}}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 3}
+  startupProbe: {httpGet: {path: /livez, port: {{ $port }}}, periodSeconds: 1, failureThreshold: 60}
+  readinessProbe: {httpGet: {path: /readyz, port: {{ $port }}}, periodSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}
+  livenessProbe: {httpGet: {path: /livez, port: {{ $port }}}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 3}
   volumeMounts:
     - {name: rankgate-settings, mountPath: /etc/rankgate/rankgate.toml, subPath: rankgate.toml, readOnly: true}
     - {name: rankgate-masking, mountPath: /run/secrets/masking, readOnly: true}
@@ -52,7 +55,8 @@ seccompProfile: {type: RuntimeDefault}
 - name: envoy-config
   image: {{ include "rankgate.image" (dict "image" .Values.image "context" .) }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
-  args: [rankgate.cli, config, envoy, /etc/rankgate/rankgate.toml, --admin-socket, /run/envoy/admin.sock, --secrets, /etc/envoy, --output, /etc/envoy/envoy.yaml]
+  args: [rankgate.cli, config, envoy, /etc/rankgate/rankgate.toml, --admin-socket, /run/envoy/admin.sock, --secrets, /etc/envoy, --output, /etc/envoy/envoy.yaml,
+         --authz-slots, {{ .Values.filters.processes.authz | toString | quote }}, --proc-slots, {{ .Values.filters.processes.proc | toString | quote }}]
   securityContext:
     {{- include "rankgate.confined" (dict "user" 64001) | nindent 4 }}
   resources:
@@ -86,20 +90,24 @@ seccompProfile: {type: RuntimeDefault}
     - {name: rankgate-policies, mountPath: /policies, readOnly: true}
     - {name: rankgate-opa, mountPath: /run/opa}
 {{- end }}
-{{ include "rankgate.filter" (dict "context" . "name" "ext-proc" "module" "ext_proc" "port" 9201 "portName" "proc-health") }}
-{{ include "rankgate.filter" (dict "context" . "name" "ext-authz" "module" "ext_authz" "port" 9101 "portName" "authz-health") }}
-    {{- if .Values.opa.enabled }}
+{{- range $slot := until (int .Values.filters.processes.proc) }}
+{{ include "rankgate.filter" (dict "context" $ "role" "proc" "port" 9201 "slot" $slot) }}
+{{- end }}
+{{- range $slot := until (int .Values.filters.processes.authz) }}
+{{ include "rankgate.filter" (dict "context" $ "role" "authz" "port" 9101 "slot" $slot) }}
+    {{- if $.Values.opa.enabled }}
     - {name: rankgate-opa, mountPath: /run/opa}
     {{- else }}
     - {name: rankgate-policies, mountPath: /etc/rankgate/policies, readOnly: true}
     {{- end }}
     - {name: rankgate-cluster, mountPath: /etc/rankgate/cluster, readOnly: true}
-    {{- if .Values.jwks.configMap }}
+    {{- if $.Values.jwks.configMap }}
     - {name: rankgate-jwks, mountPath: /etc/rankgate/jwks, readOnly: true}
     {{- end }}
-    {{- if .Values.keys.upstreamKey }}
+    {{- if $.Values.keys.upstreamKey }}
     - {name: rankgate-upstream, mountPath: /run/secrets/upstream, readOnly: true}
     {{- end }}
+{{- end }}
 - name: envoy
   restartPolicy: Always
   image: {{ include "rankgate.image" (dict "image" .Values.envoy.image "context" .) }}

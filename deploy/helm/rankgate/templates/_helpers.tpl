@@ -41,6 +41,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if $digest }}{{ $repository }}@{{ $digest }}{{ else }}{{ $repository }}:{{ default .context.Chart.AppVersion $tag }}{{ end -}}
 {{- end -}}
 
+{{/* What tells one process of a filter from the others: (dict "slot" 0). The first goes by the filter's name alone. */}}
+{{- define "rankgate.suffix" -}}
+{{- if .slot }}-{{ .slot }}{{ end -}}
+{{- end -}}
+
 {{/* The settings file: yours, and over them what this chart mounts and listens on. */}}
 {{- define "rankgate.settings" -}}
 {{- $listen := dict "address" "0.0.0.0" "port" 8080 -}}
