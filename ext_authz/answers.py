@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ext_authz.case import Case
 from ext_authz.gate import Gate
 from ext_authz.surface import unlisted_headers
@@ -25,8 +27,11 @@ CHALLENGES = {
 }
 
 
-def allow(case: Case, gate: Gate) -> Allow:
-    """Return the answer that lets the call pass, with everything ext_proc must do to it."""
+def allow(case: Case, gate: Gate, in_time: Callable[[], None]) -> Allow:
+    """Return the answer that lets the call pass, with everything ext_proc must do to it.
+
+    `in_time` is called on the way, and raises where there is no time left.
+    """
     principal, reading, route, masks, ruling = case.principal, case.reading, case.route, case.masks, case.ruling
     if not (principal and reading and route and masks and ruling):
         raise GateError(Reason.INTERNAL, "incomplete case")
@@ -49,7 +54,7 @@ def allow(case: Case, gate: Gate) -> Allow:
         drop_mode=reading.dialect.drop_mode(route.drop_mode, request.top_n, request.document_count),
         kept=None if len(case.kept) == request.document_count else case.kept,
         top_n=request.top_n,
-        edits=edits_of(request, reading.findings, gate.masker(principal.tenant, masks.request)),
+        edits=edits_of(request, reading.findings, gate.masker(principal.tenant, masks.request), in_time),
         lease_fingerprint=case.lease.fingerprint if case.lease else "",
     )
     # Envoy removes after it sets: what is set must not be listed for removal. A caller's header of that name is

@@ -38,7 +38,7 @@ from rankgate.identity import Principal
 from rankgate.masking import Plan, is_tighter_or_equal, keyed_digest, tighten
 from rankgate.policy import Ruling, build_question, encode_question, parse_ruling
 from rankgate.request import HttpRequest
-from rankgate.rewrite import detect_effort, detect_request, detect_structure, mask_request, unmaskable
+from rankgate.rewrite import detect_effort, detect_request, detect_structure, mask_effort, mask_request, unmaskable
 from rankgate.settings import RouteSettings
 
 __all__ = ["check"]
@@ -93,14 +93,9 @@ async def check(
 
 
 async def _event(case: Case, decision: Decision, gate: Gate) -> DecisionEvent:
-    """Return the record of a decision. Only what masks many texts for the capture is long work."""
-    effort = _mask_effort(case.reading) if case.reading and case.masks else 0
+    """Return the record of a decision. Only what masks texts for the capture is long work."""
+    effort = mask_effort(case.reading.request, case.reading.findings) if case.reading and case.masks else 0
     return await gate.work.run(effort, case.tenant, lambda: decision_event(case, decision, gate, gate.clock()))
-
-
-def _mask_effort(reading: Reading) -> int:
-    """Return about how many microseconds masking takes: a few for each finding, and one for each text to be found."""
-    return len(reading.request.texts) + 16 * sum(len(found) for found in reading.findings.values())
 
 
 async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
@@ -127,7 +122,10 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
     effort = detect_effort(reading.json, reading.request, gate.detector, principal.tenant)
     case.reading = reading = await work(effort, partial(_detect, reading, gate, principal.tenant, in_time))
     # 5 policy
-    answer = await gate.policy.decide(_question(case, reading, route, principal, gate))
+    question = await work(
+        _question_effort(reading, route, http), partial(_question, case, reading, route, principal, gate)
+    )
+    answer = await gate.policy.decide(question)
     case.policy_revision = gate.policy.revision
     case.ruling = ruling = _ruling(case, answer, reading, principal, gate)
     case.masks = masks = _masks(route, ruling, gate.plans)
@@ -146,7 +144,7 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
     # 8 lease
     grant = Grant(case.decision_id, principal.subject, principal.tenant, route.name, ruling.credential)
     case.lease = await soon(gate.credentials.lease(grant), Reason.CREDENTIAL_UNAVAILABLE)
-    return allow(case, gate)
+    return await work(mask_effort(reading.request, reading.findings), partial(allow, case, gate, in_time))
 
 
 def _read(http: HttpRequest, route: RouteSettings, gate: Gate) -> Reading:
@@ -164,6 +162,12 @@ def _detect(reading: Reading, gate: Gate, tenant: str, in_time: Callable[[], Non
     """Step 4."""
     found = detect_request(reading.request, gate.detector, tenant, in_time)
     return replace(reading, findings=found, structure=tuple(detect_structure(reading.json, gate.detector)))
+
+
+def _question_effort(reading: Reading, route: RouteSettings, http: HttpRequest) -> int:
+    """Return the effort of the question: little for a query, more for what a route adds of the body."""
+    body = len(http.body) // 16 + jsontext.parse_effort(http.body) if route.policy_inputs else 0
+    return len(reading.request.query) // 64 + body
 
 
 def _question(case: Case, reading: Reading, route: RouteSettings, principal: Principal, gate: Gate) -> str:

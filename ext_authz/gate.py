@@ -38,10 +38,10 @@ class Processor(Protocol):
 class LongWork(Protocol):
     """Where work is done, so that nobody's long work delays another's call; raises GateError(BUSY).
 
-    `size` is an estimate, in bytes of text to be detected in.
+    `effort` is an estimate: one for each byte that is detected in, masked or parsed into values of its own.
     """
 
-    async def run(self, size: int, tenant: str, work: Callable[[], Result]) -> Result:
+    async def run(self, effort: int, tenant: str, work: Callable[[], Result]) -> Result:
         """Return what `work` returns."""
         ...
 

@@ -159,7 +159,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
         gate = Gate(
             settings=settings,
             keys=keys,
-            maskers=Maskers(keys, settings.masking.phone_regions),
+            maskers=Maskers(keys, settings.masking.phone_regions, remembers=settings.masking.cache_bytes > 0),
             plans=plans,
             all_types=Plan.of(settings.masking.everything),
             detector=detector,

@@ -132,13 +132,15 @@ class Exchange:
         return self._state is State.DONE
 
     def effort(self, event: RequestBody | ResponseBody) -> int:
-        """Return about how many bytes of text `step` will have to detect in or mask."""
+        """Return the effort of `step`: what it will have to detect in or mask."""
         size = len(event.body)
-        if isinstance(event, ResponseBody):
-            # Numbers, for the most part, of a reranker that has nothing against its gate.
-            return size // 4
-        handed = self.handoff.edits if self.handoff and self.handoff.kept is None else None
-        return size if handed is None else size // 64 + sum(8 * len(spans) + 8 for *_, spans in handed)
+        if isinstance(event, RequestBody):
+            handed = self.handoff.edits if self.handoff and self.handoff.kept is None else None
+            if handed is None:
+                return size
+            return size // 64 + sum(end - begin + 16 * len(spans) for _, begin, end, spans in handed)
+        # An error quotes what the caller chose; an answer is numbers, for the most part.
+        return size if self.summary.upstream_status >= 400 else max(size // 4, jsontext.parse_effort(event.body))
 
     def step(self, event: Event) -> Action:
         """Return what to do about `event`. Never raises."""

@@ -160,7 +160,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
             cache_bytes=settings.masking.cache_bytes,
         ),
         keys=keys,
-        maskers=Maskers(keys, settings.masking.phone_regions),
+        maskers=Maskers(keys, settings.masking.phone_regions, remembers=settings.masking.cache_bytes > 0),
         all_types=Plan.of(settings.masking.everything),
         routes={route.name: route for route in settings.routes},
         max_masked_bytes=settings.limits.masked_body_bytes,

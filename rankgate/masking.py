@@ -28,7 +28,17 @@ from rankgate.detect.view import folded, plain
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import STRUCTURED_TYPES, Operator, ProfileSettings
 
-__all__ = ["Keys", "Masker", "Maskers", "Plan", "is_pseudonym", "is_tighter_or_equal", "keyed_digest", "tighten"]
+__all__ = [
+    "Keys",
+    "Masker",
+    "Maskers",
+    "Plan",
+    "is_pseudonym",
+    "is_tighter_or_equal",
+    "keyed_digest",
+    "may_escape",
+    "tighten",
+]
 
 _STRICTNESS: Mapping[str, int] = {"partial": 0, "pseudonym": 1, "hash": 2, "redact": 3}
 _TYPE = re.compile(r"[A-Z]{2,32}(?:_[A-Z]{2,32}){0,4}")
@@ -38,9 +48,11 @@ _TENANTS = 4096
 _SECRETS = frozenset({"API_KEY", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS"})
 _SHOWN = 4
 # Replacements a masker remembers, each of a value of at most so many characters.
-_MASKERS = 16
+# Together some megabytes a masker at the very most.
+_MASKERS = 8
 _REMEMBERED = 1024
-_LONGEST_REMEMBERED = 2048
+_LONGEST_REMEMBERED = 512
+_MOST_FINDINGS_REMEMBERED = 8
 
 Token = Callable[[str], str]
 Renderer = Callable[[str, Token], str]
@@ -167,11 +179,11 @@ class Masker:
 
     `phone_regions` let a national and an international writing of a number share a pseudonym. `renderers` give a
     type a pseudonym form of its own: a function of the value and of `token`, which turns one canonical word into
-    `TYPE_<code>`; names use it for a pseudonym per word. It remembers texts that were masked lately. Safe to share
-    between threads.
+    `TYPE_<code>`; names use it for a pseudonym per word. With `remembers` it keeps short texts that were masked lately.
+    Safe to share between threads.
     """
 
-    __slots__ = ("_key", "_plan", "_regions", "_remembered", "_renderers")
+    __slots__ = ("_key", "_most", "_plan", "_regions", "_remembered", "_renderers")
 
     def __init__(
         self,
@@ -181,7 +193,9 @@ class Masker:
         *,
         phone_regions: Sequence[str] = (),
         renderers: Mapping[str, Renderer] = MappingProxyType({}),
+        remembers: bool = True,
     ) -> None:
+        self._most = _REMEMBERED if remembers else 0
         self._key = keys.pseudonym(tenant)
         self._plan = plan
         self._regions = tuple(phone_regions)
@@ -200,19 +214,21 @@ class Masker:
         GateError(HANDOFF_MISMATCH). A replacement is set off by a space where it would touch a letter or digit.
         `check` is called every few milliseconds of work; a GateError it raises ends the work and passes through.
         """
-        if not findings:
-            return self._escape(text) if "_" in text or not text.isascii() else text
+        if not findings and not may_escape(text):
+            return text
         key = text, tuple(findings)
         known = self._remembered.get(key)
         if known is None:
             known = self._mask(text, findings, check or unhurried)
-            if len(text) <= _LONGEST_REMEMBERED:
-                if len(self._remembered) >= _REMEMBERED:
+            if self._most and len(text) <= _LONGEST_REMEMBERED and len(findings) <= _MOST_FINDINGS_REMEMBERED:
+                if len(self._remembered) >= self._most:
                     self._remembered.clear()
                 self._remembered[key] = known
         return known
 
     def _mask(self, text: str, findings: Sequence[Finding], check: Check) -> str:
+        if not findings:
+            return self._escape(text, check)
         if any(not 0 <= one.start < one.end <= len(text) for one in findings):
             raise GateError(Reason.HANDOFF_MISMATCH, "spans do not fit the text")
         operators = self._plan.operators
@@ -223,24 +239,24 @@ class Masker:
         done = 0
         for finding in paced(planned, check):
             operator = max((operators[name] for name in finding.types), key=_STRICTNESS.__getitem__)
-            self._copy(out, text[done : finding.start])
+            self._copy(out, text[done : finding.start], check)
             replacement = self._replace(operator, finding.type, text[finding.start : finding.end])
             before = out[-1][-1:] if out else ""
             after = text[finding.end : finding.end + 1]
             out.append(f"{' ' if _joins(before) else ''}{replacement}{' ' if _joins(after) else ''}")
             done = finding.end
         if not out:
-            return self._escape(text)
-        self._copy(out, text[done:])
+            return self._escape(text, check)
+        self._copy(out, text[done:], check)
         return "".join(out)
 
-    def escapes(self, text: str) -> bool:
+    def escapes(self, text: str, *, check: Check | None = None) -> bool:
         """Tell whether `mask` would change `text` even without a finding: for a look-alike of a pseudonym."""
-        return ("_" in text or not text.isascii()) and self._escape(text) != text
+        return may_escape(text) and self.mask(text, (), check=check) != text
 
-    def _copy(self, out: list[str], piece: str) -> None:
+    def _copy(self, out: list[str], piece: str, check: Check) -> None:
         if piece:
-            out.append(self._escape(piece))
+            out.append(self._escape(piece, check))
 
     def _replace(self, operator: Operator, name: str, value: str) -> str:
         if operator == "redact":
@@ -269,9 +285,9 @@ class Masker:
                 return code
         raise GateError(Reason.INTERNAL, "no code")  # one in 2^2000
 
-    def _escape(self, text: str) -> str:
+    def _escape(self, text: str, check: Check) -> str:
         """Return `text` with every look-alike of a pseudonym or keyed hash replaced by `TYPE_x_<code>`."""
-        if text.isascii() and "_" not in text:
+        if not may_escape(text):
             return text
         view = plain(text)
         if not text.isascii():
@@ -281,7 +297,7 @@ class Masker:
         guarded = _guarded(tuple(self._plan.operators))
         out: list[str] = []
         done = 0
-        for tail in _TAIL.finditer(view.text):
+        for tail in paced(_TAIL.finditer(view.text), check):
             at = tail.start()
             name = next((one for one in guarded if _ends_with(view.text, at, one)), None)
             if name is not None:
@@ -293,14 +309,23 @@ class Masker:
 
 
 class Maskers:
-    """The maskers of a deployment, one for each tenant and plan; those used last are kept. Safe to share."""
+    """The maskers of a deployment, one for each tenant and plan; those used last are kept. Safe to share.
 
-    def __init__(self, keys: Keys, phone_regions: Sequence[str]) -> None:
-        self._of = lru_cache(maxsize=_MASKERS)(partial(Masker, keys, phone_regions=tuple(phone_regions)))
+    `remembers` lets them keep texts, which a deployment that remembers no findings does not want either.
+    """
+
+    def __init__(self, keys: Keys, phone_regions: Sequence[str], *, remembers: bool) -> None:
+        make = partial(Masker, keys, phone_regions=tuple(phone_regions), remembers=remembers)
+        self._of = lru_cache(maxsize=_MASKERS)(make)
 
     def of(self, tenant: str, plan: Plan) -> Masker:
         """Return what masks `tenant`'s texts by `plan`."""
         return self._of(tenant, plan)
+
+
+def may_escape(text: str) -> bool:
+    """Tell whether `text` could hold a look-alike of a pseudonym; for one that could, telling takes time."""
+    return "_" in text or not text.isascii()
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from rankgate.errors import GateError, Reason
 from rankgate.handoff import VERSION, Handoff, Span
 from rankgate.handoff import Edit as HandedEdit
 from rankgate.jsontext import Edit, JsonText
-from rankgate.masking import Masker
+from rankgate.masking import Masker, may_escape
 from rankgate.request import RerankRequest, Role
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "findings_of",
     "is_plain_number",
     "mask_answer",
+    "mask_effort",
     "mask_error",
     "mask_request",
     "splice_request",
@@ -104,7 +105,7 @@ def detect_request(
 
 
 def detect_effort(json: JsonText, request: RerankRequest, detector: Detector, tenant: str) -> int:
-    """Return about how many bytes of text detection has to look at: what it does not remember, names and numbers."""
+    """Return the effort of detection: each character it does not remember, names and numbers."""
     unknown = detector.unknown_chars([text.value for text in request.texts], cache=tenant)
     return unknown + 16 * (len(json.keys) + len(json.numbers))
 
@@ -127,12 +128,20 @@ def unmaskable(found: Iterable[tuple[str, Finding]], types: Container[str]) -> s
     return next((word for word, finding in found if _named(finding, types)), "")
 
 
-def edits_of(request: RerankRequest, findings: Findings, outgoing: Masker) -> tuple[HandedEdit, ...]:
+def mask_effort(request: RerankRequest, findings: Findings) -> int:
+    """Return the effort of masking a request: each finding, and each text that may hold a look-alike."""
+    escaping = sum([len(text.value) for text in request.texts if may_escape(text.value)])
+    return escaping + 16 * sum(len(found) for found in findings.values())
+
+
+def edits_of(
+    request: RerankRequest, findings: Findings, outgoing: Masker, check: Callable[[], None]
+) -> tuple[HandedEdit, ...]:
     """Return what is handed over of `findings`: every text that `outgoing` may change, and where its literal is."""
     return tuple(
         (text.ordinal, text.start, text.end, tuple((one.start, one.end, one.types) for one in found))
         for text in request.texts
-        if (found := findings.get(text.ordinal, ())) or outgoing.escapes(text.value)
+        if (found := findings.get(text.ordinal, ())) or outgoing.escapes(text.value, check=check)
     )
 
 

@@ -23,9 +23,14 @@ _UNTOUCHABLE = re.compile(
 )
 
 
-@lru_cache(maxsize=512)
 def is_secret(name: str) -> bool:
     """Tell whether the header `name` (lower case) carries a credential and stays out of the question."""
+    # Callers choose names: what is remembered of them stays small.
+    return _is_secret(name) if len(name) <= 64 else _is_secret.__wrapped__(name)
+
+
+@lru_cache(maxsize=512)
+def _is_secret(name: str) -> bool:
     return _SECRET.fullmatch(_plain(name)) is not None
 
 

@@ -414,7 +414,7 @@ async def test_a_trail_that_hangs_is_a_denial_in_time():
 
 def long_call(word):
     """A call with texts that no other test has sent, so that nothing of them is remembered."""
-    return json.dumps({"model": "m", "query": "q", "documents": [f"{word}{n} " * 100 for n in range(20)]}).encode()
+    return json.dumps({"model": "m", "query": "q", "documents": [f"{word}_{n} " * 100 for n in range(20)]}).encode()
 
 
 async def test_a_call_there_is_no_place_for_is_refused_as_busy_and_recorded():
@@ -428,7 +428,7 @@ async def test_an_allow_whose_record_finds_no_place_becomes_a_recorded_refusal()
         """Has a place for everything but the record."""
 
         def __init__(self):
-            self.left = 2
+            self.left = 4
 
         async def run(self, size, tenant, work):
             self.left -= 1

@@ -13,7 +13,7 @@ from rankgate.settings import STRUCTURED_TYPES, ProfileSettings
 KEYS = Keys(b"0123456789abcdef0123456789abcdef", "1")
 EVERYTHING = Plan.of(ProfileSettings.model_validate({"types": STRUCTURED_TYPES}))
 DETECTOR = Detector(STRUCTURED_TYPES, phone_regions=("US", "GB", "DE"), cache_bytes=1_000_000)
-MASKERS = Maskers(KEYS, ("US", "GB", "DE"))
+MASKERS = Maskers(KEYS, ("US", "GB", "DE"), remembers=True)
 CREDENTIAL = "sk-upstream-0123456789"
 
 
@@ -48,7 +48,7 @@ def hand_over(
         "drop_mode": spoken.drop_mode("auto", request.top_n, request.document_count),
         "kept": kept,
         "top_n": request.top_n,
-        "edits": edits_of(request, findings, Masker(KEYS, "acme", request_plan)) if spans else None,
+        "edits": edits_of(request, findings, Masker(KEYS, "acme", request_plan), lambda: None) if spans else None,
         "lease_fingerprint": fingerprint(KEYS.lease(), CREDENTIAL),
     }
     return Handoff(**{**fields, **changes})
