@@ -40,8 +40,11 @@ class Handover(health.aio.HealthServicer):  # type: ignore[misc,name-defined]  #
         return await super().Check(request, context)
 
     async def done(self) -> None:
-        """Say that no more calls are wanted; return once Envoy knows, at once where nobody asks."""
-        await self.enter_graceful_shutdown()
+        """Say that the process wants no more calls; return once Envoy knows, at once where nobody asks.
+
+        The service's own name stays as it is: until then it serves, and ext_authz may lend a credential for it.
+        """
+        await self.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         for _ in range(ASKS):
             self._asked.clear()
             try:

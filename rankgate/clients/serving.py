@@ -140,8 +140,9 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
         await server.start()
         log.info("serving", slot=slot.number, health_port=port)
         await stopping.wait()
-        await watch.drain()
         await status.done()
+        await watch.drain()
+        await status.enter_graceful_shutdown()
     log.info("stopped", slot=slot.number)
 
 

@@ -56,6 +56,17 @@ async def test_it_is_done_when_envoy_asks_once_more_than_it_takes_to_leave_a_pro
     assert done.done()
 
 
+async def test_until_it_is_done_the_service_is_said_to_serve() -> None:
+    handover = Handover()
+    await handover.set("test.Echo", SERVING)
+    await asked(handover)
+    done = asyncio.create_task(handover.done())
+    await turns()
+    assert not done.done()
+    assert await asked(handover, "test.Echo") == SERVING
+    done.cancel()
+
+
 @pytest.mark.parametrize("heard", range(ASKS))
 async def test_an_envoy_that_ended_is_not_waited_for(heard: int, monkeypatch: pytest.MonkeyPatch) -> None:
     handover, loop = Handover(), asyncio.get_running_loop()

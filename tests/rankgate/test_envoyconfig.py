@@ -227,6 +227,8 @@ def test_envoy_asks_each_of_several_processes_whether_it_takes_calls_and_one_alo
     assert check["grpc_health_check"] == {}
     assert seconds(check["interval"]) == seconds(check["no_traffic_interval"]) == HEALTH_CHECK.interval_s
     assert check["unhealthy_threshold"] == HEALTH_CHECK.failures
+    # What Envoy's main thread heard, its workers know before it asks again; handover.py depends on it.
+    assert cluster(config, "rankgate_ext_authz")["common_lb_config"]["update_merge_window"] == "0s"
     assert "health_checks" not in cluster(config, "rankgate_ext_proc")
 
 
