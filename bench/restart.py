@@ -37,18 +37,17 @@ __all__ = ["Window", "main"]
 CONNECTIONS = 64
 # What a call holds, and the reranker must never see.
 MAIL, CARD = "maren.oldfield", "4111 1111 1111 1111"
-# What the design has a place for while a part is away, beside 200: a gate that cannot decide or mask says 503.
+# What the design has a place for while a part is away, beside 200: a gate that cannot decide says 503, and of a filter
+# there is another process.
 # 0: the connection ended without an answer, as those do whose Envoy ends.
 EXPECTED: Mapping[str, frozenset[int]] = {
-    "ext_authz": frozenset({503}),
-    "ext_proc": frozenset({503}),
     "opa": frozenset({503}),
     "envoy": frozenset({0, 503}),
 }
 SLOTS = 2
 READY_S, SHIPPED_S = 30.0, 30.0
 REACHED = 0.95
-# Envoy leaves a process that was away alone for a second, and the breaker asks OPA again after one.
+# The breaker asks OPA again after a second at most, and Envoy a process that is back after a quarter of one.
 AFTER_S = 2.0
 DRAIN_S = 0.5
 

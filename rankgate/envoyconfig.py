@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,19 @@ from rankgate.errors import SettingsError
 from rankgate.settings import Settings, UpstreamSettings
 from rankgate.settings.headers import RESERVED_HEADERS, RESERVED_PREFIXES
 
-__all__ = ["SOCKET_PATH_BYTES", "filter_socket", "render", "secret_files"]
+__all__ = ["HEALTH_CHECK", "SOCKET_PATH_BYTES", "HealthCheck", "filter_socket", "render", "secret_files"]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How Envoy learns which of a filter's processes take calls: how often it asks each, and how many bad answers or
+    silences in a row count."""
+
+    interval_s: float
+    failures: int
+
+
+HEALTH_CHECK = HealthCheck(interval_s=0.25, failures=2)
 
 # RFC 6750 section 2.1, one space; anything else is answered before the body is read.
 BEARER = r"[Bb][Ee][Aa][Rr][Ee][Rr] [A-Za-z0-9._~+/=-]+"
@@ -94,6 +107,7 @@ def render(
     return environment.from_string(template).render(
         listen=settings.listen,
         health=settings.health,
+        health_check=HEALTH_CHECK,
         upstream=settings.upstream,
         upstream_is_address=_is_address(settings.upstream.host),
         authority=_authority(settings.upstream),

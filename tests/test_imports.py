@@ -42,7 +42,7 @@ MESSAGES = {
     "rankgate.pb": {"ext_authz/wire.py", "ext_proc/wire.py"},
     "google.protobuf": {"ext_authz/wire.py", "ext_proc/wire.py"},
     "google.rpc": {"ext_authz/wire.py", "ext_proc/wire.py"},
-    "grpc_health": {"rankgate/clients/serving.py", "rankgate/clients/processor.py"},
+    "grpc_health": {f"rankgate/clients/{name}.py" for name in ("handover", "processor", "serving")},
 }
 
 

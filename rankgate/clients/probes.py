@@ -1,8 +1,8 @@
 """Is this process alive, and ready for calls? pages.py says so over HTTP, serving.py by grpc.health.v1.
 
 Alive: the event loop turns; only a restart helps where it does not. Ready: every part that a call needs works; calls
-are refused where one does not, so others should get them. A process that is told to end is no longer ready, and alive
-until its last call is answered.
+are refused where one does not, so others should get them. A process that ends is no longer ready once it takes no more
+calls, and alive until its last call is answered.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rankgate import envoyconfig
-from rankgate.clients import logs, probes
+from rankgate.clients import handover, logs, probes
 from rankgate.clients.locks import held
 from rankgate.clients.metrics import new_registry
 from rankgate.clients.slot import Slot
@@ -97,7 +97,7 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
     def stop() -> None:
         if not stopping.is_set():
             stopping.set()
-            _end_within(drain_s(settings) + RELEASE_S, log)
+            _end_within(handover.LONGEST_S + drain_s(settings) + RELEASE_S, log)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -117,7 +117,7 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
                 ("grpc.max_send_message_length", settings.grpc_message_bytes),
             ]
         )
-        status = health.aio.HealthServicer()  # type: ignore[attr-defined]  # added at run time where asyncio exists
+        status = handover.Handover()
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         server.add_generic_rpc_handlers((filter_.handler(),))
         _bind(server, path, settings.sockets)
@@ -126,7 +126,7 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
             word = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
             await status.set(filter_.service, word)
 
-        # The empty name stands for the process: it answers as long as the event loop turns.
+        # The empty name stands for the process: SERVING until it is told to end, whatever its parts do.
         await status.set("", health_pb2.HealthCheckResponse.SERVING)
         watch = probes.Health(filter_.parts, told, registry)
         await scope.enter_async_context(watch.watching())
@@ -140,13 +140,14 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
         await server.start()
         log.info("serving", slot=slot.number, health_port=port)
         await stopping.wait()
+        await status.done()
         await watch.drain()
         await status.enter_graceful_shutdown()
     log.info("stopped", slot=slot.number)
 
 
 def drain_s(settings: Settings) -> float:
-    """Return how long calls under way may go on after SIGTERM, in seconds."""
+    """Return how long calls under way may go on once no more are taken, in seconds."""
     return settings.deadline_s + 1.0
 
 

@@ -151,7 +151,7 @@ async def test_scenario_15_nobody_listens() -> None:
 
 async def test_scenario_15_after_failures_in_a_row_nothing_is_asked_until_a_trial() -> None:
     now = [0.0]
-    breaker = Breaker(3, 10.0, clock=lambda: now[0])
+    breaker = Breaker(3, 10.0, 10.0, clock=lambda: now[0])
     async with serving(reset) as bad, asking(bad.port, breaker) as engine:
         for _ in range(3):
             await refusal(engine)
@@ -173,7 +173,7 @@ async def test_scenario_15_after_failures_in_a_row_nothing_is_asked_until_a_tria
 
 async def test_scenario_15_a_caller_who_leaves_during_the_trial_leaves_room_for_the_next() -> None:
     now = [0.0]
-    breaker = Breaker(1, 1.0, clock=lambda: now[0])
+    breaker = Breaker(1, 1.0, 1.0, clock=lambda: now[0])
     async with serving(hang) as bad, asking(bad.port, breaker, timeout_s=5.0) as engine:
         breaker.failed()
         now[0] = 2.0
@@ -188,7 +188,7 @@ async def test_scenario_15_a_caller_who_leaves_during_the_trial_leaves_room_for_
 async def test_scenario_15_an_evaluation_error_is_one_callers_and_opens_nothing() -> None:
     body = json.dumps({"code": "internal_error", "errors": [{"code": "eval_conflict_error", "message": "jonas"}]})
     failing = says(answer(body.encode(), "500 Internal Server Error"))
-    async with serving(failing) as bad, asking(bad.port, Breaker(2, 10.0)) as engine:
+    async with serving(failing) as bad, asking(bad.port, Breaker(2, 10.0, 10.0)) as engine:
         for _ in range(5):
             refused = await refusal(engine)
             assert (refused.reason, refused.detail) == (Reason.POLICY_ERROR, "eval_conflict_error")

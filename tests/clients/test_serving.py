@@ -14,6 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from rankgate.clients.handover import ASKS
 from rankgate.clients.serving import drain_s
 from rankgate.settings import load
 
@@ -155,6 +156,31 @@ async def test_a_process_that_drains_tells_everyone_that_it_takes_no_more(start,
         child.send_signal(signal.SIGTERM)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         watch.cancel()
+    out, _ = await asyncio.wait_for(child.communicate(), 20)
+    assert (child.returncode, out) == (0, RELEASED)
+
+
+async def test_a_process_that_envoy_asks_for_serves_until_envoy_knows_that_it_ends(start, tmp_path):
+    child = await start()
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s/echo-0.sock") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        process, service = (
+            stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20) for name in ("", "test.Echo")
+        )
+        for watch in (process, service):
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await stub.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+        child.send_signal(signal.SIGTERM)
+        assert (await process.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        for _ in range(ASKS):
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service="test.Echo"))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            assert await channel.unary_unary("/test.Echo/Call")(b"hello") == b"hello"
+            answer = await stub.Check(health_pb2.HealthCheckRequest())
+            assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (await service.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        for watch in (process, service):
+            watch.cancel()
     out, _ = await asyncio.wait_for(child.communicate(), 20)
     assert (child.returncode, out) == (0, RELEASED)
 

@@ -509,6 +509,23 @@ async def test_one_process_less_is_not_noticed() -> None:
         assert [(await gate.post("/v2/rerank", CALL)).status for _ in range(12)] == [200] * 12
 
 
+async def test_processes_that_pass_no_health_check_are_asked_all_the_same() -> None:
+    async with Gate(filters=trivial, authz_slots=2, proc_slots=2) as gate:
+        assert await gate.counter("cluster.rankgate_ext_authz.health_check.failure") > 0
+        assert await gate.counter("cluster.rankgate_ext_authz.membership_healthy") == 0
+        assert (await gate.post("/v2/rerank", CALL)).status == 200
+        assert len(gate.journal("ext_authz", 0)) + len(gate.journal("ext_authz", 1)) == 1
+
+
+@pytest.mark.parametrize("role", ["ext_authz", "ext_proc"])
+async def test_scenario_49_without_any_of_a_filters_processes_nothing_is_forwarded(role: str) -> None:
+    async with Gate(filters=trivial, authz_slots=2, proc_slots=2) as gate:
+        for slot in range(2):
+            await gate.stack.child(f"{role}-{slot}").stop(grace_s=5)
+        assert [(await gate.post("/v2/rerank", CALL)).status for _ in range(4)] == [503] * 4
+        assert not gate.upstream.connections
+
+
 async def test_a_slow_reranker_is_waited_for_and_asked_once(edge: Gate) -> None:
     edge.upstream.script = Script(delay_s=1.5)
     assert (await edge.post("/v2/rerank", CALL)).status == 200

@@ -8,7 +8,8 @@ import re
 import signal
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,30 @@ async def test_two_processes_of_each_filter_share_the_calls_and_record_each_once
         assert sum(each[:2]) == 24 + 2  # and the start of each process
         assert sum(each[2:]) == 24 + 2
         assert min(each) > 1, each
+
+
+async def test_processes_restarted_one_after_another_cost_no_call() -> None:
+    async with Gate(authz_slots=2, proc_slots=2) as gate:
+        statuses: Counter[int] = Counter()
+        ended = asyncio.Event()
+
+        async def calling() -> None:
+            while not ended.is_set():
+                statuses[(await gate.post("/v2/rerank", call())).status] += 1
+
+        callers = [asyncio.create_task(calling()) for _ in range(4)]
+        for role in ("ext_authz", "ext_proc"):
+
+            async def both(role: str = role) -> bool:
+                return await gate.counter(f"cluster.rankgate_{role}.membership_healthy") == 2
+
+            for slot in range(2):
+                await until(both)
+                await gate.stack.restart(f"{role}-{slot}", grace_s=30)
+            await until(both)
+        ended.set()
+        await asyncio.gather(*callers)
+        assert statuses.keys() == {200}
 
 
 # -- what changes without a restart -----------------------------------------------------------------------------------

@@ -15,10 +15,20 @@ from certificates import identity
 
 from rankgate.bearer import TOKEN_BYTES
 from rankgate.clients.embedded import envoy_binary
-from rankgate.envoyconfig import BEARER, LOCAL_REPLIES, METHODS, SOCKET_PATH_BYTES, STATUS_HEADER, render, secret_files
+from rankgate.envoyconfig import (
+    BEARER,
+    HEALTH_CHECK,
+    LOCAL_REPLIES,
+    METHODS,
+    SOCKET_PATH_BYTES,
+    STATUS_HEADER,
+    render,
+    secret_files,
+)
 from rankgate.errors import SettingsError
 from rankgate.resources import envoy_template
 from rankgate.settings import Settings, load
+from rankgate.settings.watching import SLOTS
 
 UNFILTERED = {"health", "refuse-connect", "refuse-ambiguous-bearer", "refuse-no-bearer"}
 AUTHZ, PROC = "envoy.filters.http.ext_authz", "envoy.filters.http.ext_proc"
@@ -247,6 +257,25 @@ def test_every_process_of_a_filter_has_its_endpoint() -> None:
         (locality,) = cluster(config, f"rankgate_{name}")["load_assignment"]["endpoints"]
         paths = [item["endpoint"]["address"]["pipe"]["path"] for item in locality["lb_endpoints"]]
         assert paths == [f"/run/rankgate/{name}-{slot}.sock" for slot in range(count)]
+
+
+def test_envoy_asks_each_of_several_processes_whether_it_takes_calls_and_one_alone_is_not_asked() -> None:
+    config = bootstrap(authz_slots=2)
+    (check,) = cluster(config, "rankgate_ext_authz")["health_checks"]
+    # Without a service's name: what the parts of a process do is told to callers by its denials.
+    assert check["grpc_health_check"] == {}
+    assert seconds(check["interval"]) == seconds(check["no_traffic_interval"]) == HEALTH_CHECK.interval_s
+    assert check["unhealthy_threshold"] == HEALTH_CHECK.failures
+    # What Envoy's main thread heard, its workers know before it asks again; handover.py depends on it.
+    assert cluster(config, "rankgate_ext_authz")["common_lb_config"]["update_merge_window"] == "0s"
+    assert "health_checks" not in cluster(config, "rankgate_ext_proc")
+
+
+def test_scenario_49_calls_go_to_processes_that_pass_no_check_only_where_none_does() -> None:
+    config = bootstrap(authz_slots=SLOTS, proc_slots=SLOTS)
+    for name in ("rankgate_ext_authz", "rankgate_ext_proc"):
+        threshold = cluster(config, name)["common_lb_config"]["healthy_panic_threshold"]["value"]
+        assert 0 < threshold < 100 / SLOTS
 
 
 def test_the_filters_take_more_calls_than_the_reranker() -> None:
