@@ -80,7 +80,7 @@ PROC_STAGES: tuple[Stage, ...] = (
     ("messages out", "ext_proc.wire:response_of"),
     ("record", "ext_proc.server:completion_event"),
     ("record text", "rankgate.clients.audit:render"),
-    ("append", "rankgate.clients.audit:FileLog.append"),
+    ("append", "rankgate.clients.audit:FileLog.append_all"),
 )
 REST = "everything else"
 

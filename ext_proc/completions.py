@@ -1,8 +1,7 @@
-"""What became of calls, on its way to the trail: gathered for a moment, because nobody waits for it.
+"""What became of calls, on its way to the trail: written at once, and together with what comes in meanwhile.
 
-The decision was on disk before the call went on. Its completion shares a write with those of other calls, which is
-most of what writing one costs; a process that is killed loses at most this moment, and readers see those decisions as
-unconfirmed.
+Nobody waits for it: the decision was on disk before the call went on. While one write is under way the next collects,
+so that the calls of a busy process share the cost and those of an idle one are recorded without delay.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from rankgate.errors import GateError
 
 __all__ = ["Completions"]
 
-GATHER_S = 0.05
 # At the end: how long to wait for records that are being written.
 RECORDS_S = 5.0
 
@@ -35,32 +33,29 @@ class Completions:
 
     def __init__(self, trail: Trail) -> None:
         self._trail = trail
-        self._gathered: list[CompletionEvent] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: set[asyncio.Task[None]] = set()
+        self._collected: list[CompletionEvent] = []
+        self._writing: asyncio.Task[None] | None = None
         self._log = logs.logger("ext_proc")
 
     def add(self, event: CompletionEvent) -> None:
         """Take an event in, never waiting; from the thread of the event loop."""
-        self._gathered.append(event)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._write)
+        self._collected.append(event)
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
 
     async def flush(self) -> None:
-        """Record what was gathered, and return once all of it is on disk or refused."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._write()
-        if self._writing:
-            await asyncio.wait(self._writing, timeout=RECORDS_S)
+        """Return once all that was taken in is on disk or refused, or after RECORDS_S."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing}, timeout=RECORDS_S)
 
-    def _write(self) -> None:
-        events, self._gathered, self._timer = self._gathered, [], None
-        task = asyncio.create_task(self._append(events))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-
-    async def _append(self, events: list[CompletionEvent]) -> None:
-        for event, refusal in zip(events, await self._trail.append_all(events), strict=True):
-            if refusal is not None:  # the decision is on record; readers see it as unconfirmed
-                self._log.error("completion_not_recorded", decision_id=event.decision_id, reason=refusal.reason.value)
+    async def _write(self) -> None:
+        try:
+            while self._collected:
+                events, self._collected = self._collected, []
+                for event, refusal in zip(events, await self._trail.append_all(events), strict=True):
+                    if refusal is not None:  # the decision is on record; readers see it as unconfirmed
+                        self._log.error(
+                            "completion_not_recorded", decision_id=event.decision_id, reason=refusal.reason.value
+                        )
+        finally:
+            self._writing = None

@@ -17,10 +17,13 @@ class Trail:
     def __init__(self):
         self.appends = []
         self.appended = asyncio.Event()
+        self.held = None
 
     async def append_all(self, events):
         self.appends.append(tuple(events))
         self.appended.set()
+        if self.held:
+            await self.held.wait()
         return [None] * len(events)
 
 
@@ -34,29 +37,33 @@ async def test_calls_that_end_together_share_one_write():
     completions = Completions(trail)
     for number in range(3):
         completions.add(event(number))
-    assert trail.appends == []
-    await asyncio.wait_for(trail.appended.wait(), 5)
+    await completions.flush()
     assert trail.appends == [(event(0), event(1), event(2))]
 
 
-async def test_what_was_gathered_is_recorded_at_the_end():
+async def test_a_call_that_ends_alone_waits_for_no_other():
     trail = Trail()
-    completions = Completions(trail)
-    completions.add(event(1))
-    await completions.flush()
+    Completions(trail).add(event(1))
+    await asyncio.wait_for(trail.appended.wait(), 5)
     assert trail.appends == [(event(1),)]
-    await completions.flush()
-    assert len(trail.appends) == 1
 
 
-async def test_a_call_that_ends_later_is_recorded_too():
+async def test_what_comes_in_during_a_write_is_written_next_in_order():
     trail = Trail()
+    trail.held = asyncio.Event()
     completions = Completions(trail)
     completions.add(event(1))
     await asyncio.wait_for(trail.appended.wait(), 5)
     completions.add(event(2))
+    completions.add(event(3))
+    assert trail.appends == [(event(1),)]
+    trail.held.set()
     await completions.flush()
-    assert trail.appends == [(event(1),), (event(2),)]
+    assert trail.appends == [(event(1),), (event(2), event(3))]
+
+
+async def test_there_may_be_nothing_to_flush():
+    await Completions(Trail()).flush()
 
 
 async def test_every_completion_that_cannot_be_recorded_is_named_in_the_log():
