@@ -104,7 +104,9 @@ def contains(key: bytes, mark: str, data: bytes, check: Callable[[], None] = lam
                 if hmac.compare_digest(hmac.digest(key, text[start : start + size], "sha256"), digest):
                     return True
                 digested += 1
-            if start % _EVERY == 0 or digested % _EVERY == 1:
+                if digested % _EVERY == 0:
+                    check()
+            if start % _EVERY == 0:
                 check()
             total += text[start + size] - text[start] if start + size < len(text) else 0
     return False

@@ -152,7 +152,7 @@ class FileLog:
 
     async def append(self, event: AuditEvent) -> Receipt:
         """Return once the event is on disk; raises GateError(AUDIT_UNAVAILABLE) where it is not."""
-        future = self._future()
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         with self._work:
             self._admit(event, future)
             self._work.notify()
@@ -160,7 +160,7 @@ class FileLog:
 
     async def append_all(self, events: Sequence[AuditEvent]) -> list[GateError | None]:
         """Append events with one wake-up; return what keeps each from being on disk, None where nothing does."""
-        futures = [self._future() for _ in events]
+        futures: list[asyncio.Future[Receipt]] = [asyncio.get_running_loop().create_future() for _ in events]
         with self._work:
             for event, future in zip(events, futures, strict=True):
                 try:
@@ -230,17 +230,13 @@ class FileLog:
             files.save_mark()
         self._watch_cap()
 
-    def _future(self) -> asyncio.Future[Receipt]:
-        return asyncio.get_running_loop().create_future()
-
     def _admit(self, event: AuditEvent, future: asyncio.Future[Receipt] | None = None) -> None:
         """Take an event in while `_work` is held; `future` is told what came of it."""
-        if self._state is not _State.OPEN:
+        if self._state is not _State.OPEN or self._full():
             self._refused += 1
-            raise GateError(Reason.AUDIT_UNAVAILABLE, f"the audit log is {self._state.value}")
-        if self._full():
-            self._refused += 1
-            raise GateError(Reason.AUDIT_UNAVAILABLE, "the audit log is at its cap or the disk does not keep up")
+            full = "the audit log is at its cap or the disk does not keep up"
+            why = full if self._state is _State.OPEN else f"the audit log is {self._state.value}"
+            raise GateError(Reason.AUDIT_UNAVAILABLE, why)
         self._enqueue(event, future)
 
     def _enqueue(self, event: AuditEvent, future: asyncio.Future[Receipt] | None = None) -> None:

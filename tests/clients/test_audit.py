@@ -374,3 +374,22 @@ def _killed_after(directory: Path, count: int) -> int:
         writer.send_signal(signal.SIGKILL)
         told += [int(line) for line in writer.stdout if line.endswith("\n")]
     return max(told)
+
+
+async def test_of_events_appended_together_one_that_cannot_be_written_takes_no_other_with_it(tmp_path: Path) -> None:
+    bad = decision(risk=float("nan"))
+    async with opened(tmp_path) as log:
+        refusals = await log.append_all([small(1), bad, small(2)])
+        assert [refusal and refusal.reason for refusal in refusals] == [None, Reason.AUDIT_UNAVAILABLE, None]
+        kept = [json.loads(leaf)["unmapped"]["rankgate"] for leaf in stored(log)]
+        assert [one["detail"]["number"] for one in kept if one["what"] == "start"] == [1, 2]
+        assert [one["index"] for one in kept] == [0, 1, 2]
+
+
+async def test_events_appended_together_are_each_refused_where_the_disk_fails(tmp_path: Path) -> None:
+    disk = Disk()
+    async with opened(tmp_path, sync=disk) as log:
+        disk.failing = True
+        refusals = await log.append_all([small(1), small(2)])
+        assert [refusal and refusal.reason for refusal in refusals] == [Reason.AUDIT_UNAVAILABLE] * 2
+        disk.failing = False
