@@ -48,10 +48,10 @@ proto: $(VENV)/.dev ## generate rankgate/pb from proto/
 
 lock: $(VENV)/.dev ## resolve the requirement locks again
 	$(PIP) install uv
-	$(BIN)/uv pip compile $(LOCK) --extra embedded --extra build pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile $(LOCK) --extra embedded --extra otel --extra dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile $(LOCK) --extra embedded --extra console --extra build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK) --extra embedded --extra console --extra otel --extra dev pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile $(LOCK) deploy/build.in -o deploy/build.lock
-	$(BIN)/uv pip compile $(LOCK) --extra otel pyproject.toml deploy/image.in -o deploy/image.lock
+	$(BIN)/uv pip compile $(LOCK) --extra otel --extra console pyproject.toml deploy/image.in -o deploy/image.lock
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) .cache build dist rankgate/pb .mypy_cache .ruff_cache .pytest_cache .hypothesis
