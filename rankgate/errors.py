@@ -65,6 +65,15 @@ class Reason(StrEnum):
         403,
         "this request needs an approval, which is not available here",
     )
+    APPROVAL_PENDING = "approval_pending", 429, "this request waits for an approval"
+    APPROVAL_LIMIT = "approval_limit", 429, "too many requests wait for an approval"
+    APPROVAL_DENIED = "approval_denied", 403, "this request was not approved"
+    APPROVAL_EXPIRED = "approval_expired", 403, "nobody approved this request in time"
+    APPROVAL_CANCELLED = "approval_cancelled", 403, "the approval of this request was cancelled"
+    APPROVAL_USED = "approval_used", 403, "the approval of this request was used by another call"
+    APPROVAL_STORE_UNAVAILABLE = "approval_store_unavailable", 503, "approvals are not available right now"
+    CALLER_LEFT = "caller_left", 503, "the caller did not wait for the answer"
+    BREAK_GLASS_REFUSED = "break_glass_refused", 403, "going ahead without an approval is not possible here"
     NO_DOCUMENTS_LEFT = "no_documents_left", 403, "no document of this request may be ranked by this caller"
 
     # the gate's own parts

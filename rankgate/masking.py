@@ -158,6 +158,10 @@ class Keys:
         """Return the key of digests that leave the process: body, audit, labels."""
         return self._key("audit-digest", tenant)
 
+    def approval(self) -> bytes:
+        """Return the key of what approvals are bound to, and of what gates write about them."""
+        return self._key("approval", "")
+
     def lease(self) -> bytes:
         """Return the key of lease fingerprints."""
         return self._key("lease", "")

@@ -15,14 +15,14 @@ PAGE = ROOT / "docs" / "decisions" / "imports.md"
 ORDER = (
     "errors", "request", "settings",
     "strict", "jsontext", "headers", "bearer", "keyset", "claims", "identity", "dialects", "detect", "masking",
-    "policy", "credentials",
+    "policy", "credentials", "approvals",
     "handoff", "decision", "rewrite",
     "audit",
     "version", "resources", "envoyconfig",
     "clients",
-    "demo", "cli", "ext_authz", "ext_proc",
+    "console", "demo", "cli", "ext_authz", "ext_proc",
 )  # fmt: skip
-SHELLS = ("demo", "cli", "ext_authz", "ext_proc")
+SHELLS = ("console", "demo", "cli", "ext_authz", "ext_proc")
 CORE = ORDER[: ORDER.index("clients")]
 
 # What reaches outside a function's arguments: network, files, processes, the clock, randomness, a log.

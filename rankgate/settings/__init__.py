@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from rankgate.errors import SettingsError
+from rankgate.settings.approvals import ApprovalSettings, BreakGlassSettings, OwnerSettings
 from rankgate.settings.base import Name, Operator, Section
 from rankgate.settings.edge import (
     DECISION_SHARE,
@@ -42,7 +43,9 @@ from rankgate.settings.watching import HealthSettings, TraceSettings
 
 __all__ = [
     "STRUCTURED_TYPES",
+    "ApprovalSettings",
     "AuditSettings",
+    "BreakGlassSettings",
     "ClaimSettings",
     "CredentialSettings",
     "EnvoySettings",
@@ -53,6 +56,7 @@ __all__ = [
     "LogSettings",
     "MaskingSettings",
     "Operator",
+    "OwnerSettings",
     "PolicySettings",
     "ProfileSettings",
     "RouteSettings",
@@ -94,6 +98,9 @@ class Settings(BaseSettings):
     policy: PolicySettings = Field(default_factory=lambda: PolicySettings.model_validate({}), description="Policy.")
     credentials: CredentialSettings = Field(
         default_factory=lambda: CredentialSettings.model_validate({}), description="Credential."
+    )
+    approvals: ApprovalSettings = Field(
+        default_factory=lambda: ApprovalSettings.model_validate({}), description="Approvals."
     )
     audit: AuditSettings = Field(description="Audit trail.")
     sockets: SocketSettings = Field(description="Filter sockets.")
@@ -192,10 +199,19 @@ class Settings(BaseSettings):
         return (*CREDENTIALS, *({self.credentials.header} - set(CREDENTIALS)))
 
     @property
+    def check_s(self) -> float:
+        """Return the longest time that Envoy waits for a decision, people's included, in seconds.
+
+        Who was kept waiting is decided about once more.
+        """
+        limits, approvals = self.limits, self.approvals
+        return limits.check_timeout_s + (approvals.hold_s + limits.decision_s if approvals.enabled else 0.0)
+
+    @property
     def deadline_s(self) -> float:
         """Return the longest time a call may take from its first byte to the last of its answer, in seconds."""
         limits = self.limits
-        filters_s = limits.check_timeout_s + 2 * limits.process_timeout_s
+        filters_s = self.check_s + 2 * limits.process_timeout_s
         return limits.request_timeout_s + filters_s + self.upstream.timeout_s + 5.0
 
     def route(self, name: str) -> RouteSettings | None:

@@ -1,0 +1,108 @@
+"""Do these votes amount to consent? The same answer at the console, for people, and at the gate, for use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rankgate.approvals.ask import Ask, Caller, Requirement, record_digest
+from rankgate.approvals.states import State
+from rankgate.approvals.votes import Choice, Revocation, Vote, Voter
+
+__all__ = ["Objection", "Standing", "objection", "tally"]
+
+
+class Objection(StrEnum):
+    """Why somebody may not vote on an Ask."""
+
+    SELF = "self"
+    OWNER = "owner"
+    GROUP = "group"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an Ask stands by the votes that count. `approvals` are of different people, in order of time."""
+
+    state: State
+    approvals: tuple[Vote, ...] = ()
+    denial: Vote | None = None
+    use_from_ms: int = 0
+    use_until_ms: int = 0
+
+    def usable(self, now_ms: int) -> bool:
+        """Tell whether consent may be used now."""
+        return self.state is State.APPROVED and self.use_from_ms <= now_ms < self.use_until_ms
+
+
+def objection(caller: Caller, requirement: Requirement, voter: Voter) -> Objection | None:
+    """Return why `voter` may not vote on a request of `caller`; None where nothing stands against it.
+
+    Nobody agrees to what they themselves asked for, under whatever name, nor for a machine they own.
+    """
+    names = set(voter.names)
+    if names & set(caller.names) or (voter.issuer, voter.subject) == (caller.issuer, caller.subject):
+        return Objection.SELF
+    if names & set(caller.owner_people) or set(voter.groups) & set(caller.owner_groups):
+        return Objection.OWNER
+    if not set(voter.groups) & set(requirement.groups):
+        return Objection.GROUP
+    return None
+
+
+def tally(
+    ask: Ask, votes: Iterable[Vote], *, caller: Caller, requirement: Requirement,
+    revocations: Mapping[str, Revocation], now_ms: int,
+) -> Standing:  # fmt: skip
+    """Return where `ask` stands. `votes` are verified; those about anything else than `ask` do not count.
+
+    `caller` and `requirement` are today's: who may not agree, and what is needed, may have changed since the asking.
+    One refusal of somebody who may vote is enough. `revocations` are by person.
+    """
+    record = record_digest(ask.encode())
+    counted = sorted(
+        (vote for vote in votes if _counts(ask, record, vote, caller, requirement, revocations)),
+        key=lambda vote: vote.time_ms,
+    )
+    denial = next((vote for vote in counted if vote.choice is Choice.DENY), None)
+    if denial is not None:
+        return Standing(State.DENIED, denial=denial)
+    approvals = _of_different_people([vote for vote in counted if vote.choice is Choice.APPROVE])
+    if now_ms >= ask.expires_ms:
+        return Standing(State.EXPIRED, approvals)
+    if len(approvals) < requirement.quorum:
+        return Standing(State.PENDING, approvals)
+    return Standing(
+        State.APPROVED,
+        approvals,
+        use_from_ms=max(vote.use_from_ms or 0 for vote in approvals),
+        use_until_ms=min([ask.expires_ms, *(vote.use_until_ms for vote in approvals if vote.use_until_ms is not None)]),
+    )
+
+
+def _counts(
+    ask: Ask, record: str, vote: Vote, caller: Caller, requirement: Requirement, revocations: Mapping[str, Revocation]
+) -> bool:
+    revoked = revocations.get(vote.voter.person)
+    return (
+        (vote.approval, vote.record, vote.use_digest, vote.plan_digest)
+        == (ask.id, record, ask.use_digest, ask.plan_digest)
+        and (vote.requirement, vote.expires_ms) == (ask.requirement, ask.expires_ms)
+        and (vote.choice is Choice.DENY or vote.requirement.covers(requirement))
+        and objection(caller, requirement, vote.voter) is None
+        and objection(ask.caller, ask.requirement, vote.voter) is None
+        and (revoked is None or vote.time_ms > revoked.time_ms)
+    )
+
+
+def _of_different_people(votes: Sequence[Vote]) -> tuple[Vote, ...]:
+    """Return one vote of each person: whoever shares any name with an earlier voter is that voter."""
+    seen: set[str] = set()
+    kept = []
+    for vote in votes:
+        names = {vote.voter.person, *vote.voter.names}
+        if not seen & names:
+            kept.append(vote)
+        seen |= names
+    return tuple(kept)
