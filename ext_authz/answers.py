@@ -8,7 +8,7 @@ from ext_authz.case import Case
 from ext_authz.gate import Gate
 from ext_authz.surface import unlisted_headers
 from rankgate import dialects
-from rankgate.decision import RECEIPT, Allow, Deny
+from rankgate.decision import APPROVAL, RECEIPT, Allow, Deny
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff
 from rankgate.masking import keyed_digest
@@ -84,6 +84,8 @@ def deny(case: Case, refusal: GateError, status: int | None = None) -> Deny:
     message = f"{refusal.public} (decision {case.decision_id})"
     headers, body = dialect.denial(status, message, case.decision_id)
     extra = [(RECEIPT, case.decision_id)]
+    if case.consent is not None:
+        extra.append((APPROVAL, case.consent.ask.id))
     if refusal.reason in CHALLENGES:
         extra.append(("www-authenticate", CHALLENGES[refusal.reason]))
     elif status == 401:

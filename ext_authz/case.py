@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rankgate.approvals import Ask, Standing, State
 from rankgate.credentials import Lease
 from rankgate.detect import Finding
 from rankgate.dialects import Dialect
@@ -16,7 +19,7 @@ from rankgate.policy import Ruling
 from rankgate.request import HttpRequest, RerankRequest
 from rankgate.settings import RouteSettings
 
-__all__ = ["Case", "Masks", "Reading"]
+__all__ = ["Case", "Consent", "Masks", "Reading"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,19 @@ class Masks:
     relaxed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What people were asked, and where that stands. `glass`: the caller goes ahead without them."""
+
+    ask: Ask
+    state: State
+    standing: Standing | None = None
+    glass: bool = False
+
+
 @dataclass(slots=True)
 class Case:
-    """One call on its way through `check`."""
+    """One call on its way through `check`. `left` is set when its caller waits for no answer any more."""
 
     http: HttpRequest
     decision_id: str
@@ -58,8 +71,10 @@ class Case:
     reasons: tuple[str, ...] = ()
     policy_revision: str = ""
     masks: Masks | None = None
+    consent: Consent | None = None
     lease: Lease | None = None
     detail: str = ""
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def tenant(self) -> str:
@@ -76,6 +91,12 @@ class Case:
             return tuple(every)
         dropped = set(self.ruling.drop)
         return tuple(position for position in every if position not in dropped)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many findings of each type the texts hold."""
+        findings = self.reading.findings if self.reading else {}
+        return dict(Counter(kind for found in findings.values() for one in found for kind in one.types))
 
     @property
     def total_chars(self) -> int:

@@ -5,11 +5,12 @@
     3 dialect    body -> rerank request, or refuse
     4 detect     texts -> findings; the only detection of a request
     5 policy     identity, rerank call and findings together -> ruling
-    6 approval   if the ruling requires one
+    6 approval   if the ruling requires one: find it, or open it and wait; after waiting, identity and policy again
     7 ready?     can the bodies be processed
     8 lease      an upstream credential, for this call alone
-    9 record     the decision is appended and synced
-    10 answer
+    9 consume    the approval, once
+    10 record    the decision is appended and synced
+    11 answer
 
 Nothing is allowed before its record is durable; whatever goes wrong on the way is a denial with a reason.
 """
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 
 from ext_authz.answers import allow, denied_by_policy, deny, nothing_left
 from ext_authz.case import Case, Masks, Reading
+from ext_authz.consent import Wait, given, spend
 from ext_authz.gate import Gate
 from ext_authz.record import decision_event
 from ext_authz.soon import soon
@@ -51,18 +53,25 @@ Got = TypeVar("Got")
 
 
 async def check(
-    http: HttpRequest | None, gate: Gate, decision_id: str, render: Callable[[Decision], Answer]
+    http: HttpRequest | None,
+    gate: Gate,
+    decision_id: str,
+    render: Callable[[Decision], Answer],
+    left: asyncio.Event | None = None,
 ) -> tuple[Decision, Answer]:
     """Decide one call, record it, and return the decision with what `render` makes of it. Never raises.
 
     `http` is None where what Envoy sent could not be read. `render` runs before the record, so that what is recorded
-    is what is answered.
+    is what is answered. `left` is set when the caller waits for no answer any more.
     """
     case = Case(http=http or HttpRequest.unreadable(), decision_id=decision_id, now=gate.clock())
+    case.left = left or case.left
     limits = gate.settings.limits
     try:
-        async with asyncio.timeout(limits.decision_s):
-            decision = await _decide(http, case, gate)
+        async with asyncio.timeout(limits.decision_s) as budget:
+            loop = asyncio.get_running_loop()
+            wait = Wait(lambda seconds: budget.reschedule(loop.time() + seconds + limits.decision_s))
+            decision = await _decide(http, case, gate, wait)
         answer = render(decision)
     except GateError as refusal:
         decision = deny(case, refusal)
@@ -73,7 +82,7 @@ async def check(
     except Exception as error:  # noqa: BLE001 - an unknown fault is a denial, and its text goes nowhere
         decision = deny(case, GateError(Reason.INTERNAL, type(error).__name__))
         answer = render(decision)
-    # 9 record: permit and record are one act
+    # 10 record: permit and record are one act
     try:
         # What deciding did not use of Envoy's time, and always what is set aside for this.
         async with asyncio.timeout(limits.check_timeout_s - min(gate.clock() - case.now, limits.decision_s)):
@@ -88,7 +97,7 @@ async def check(
     except Exception as error:  # noqa: BLE001 - what cannot be recorded does not pass
         decision = deny(case, GateError(Reason.AUDIT_UNAVAILABLE, type(error).__name__))
         answer = render(decision)
-    # 10 answer
+    # 11 answer
     return decision, answer
 
 
@@ -98,15 +107,13 @@ async def _event(case: Case, decision: Decision, gate: Gate) -> DecisionEvent:
     return await gate.work.run(effort, case.tenant, lambda: decision_event(case, decision, gate, gate.clock()))
 
 
-async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
+async def _decide(http: HttpRequest | None, case: Case, gate: Gate, wait: Wait) -> Decision:
     if http is None:
         raise GateError(Reason.INTERNAL, "unreadable")
     settings = gate.settings
     case.route = route = settings.route(http.route)
     # 1 identity
-    token = bearer(http.values("authorization"))
-    verifying = gate.identities.verify(token, route.audiences if route else (), case.now)
-    case.principal = principal = await soon(verifying, Reason.KEYS_UNAVAILABLE)
+    case.principal = principal = await _principal(http, route, gate)
     # 2 surface
     if route is None:
         raise GateError(Reason.PATH_UNKNOWN)
@@ -121,30 +128,43 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate) -> Decision:
     # 4 detect
     effort = detect_effort(reading.json, reading.request, gate.detector, principal.tenant)
     case.reading = reading = await work(effort, partial(_detect, reading, gate, principal.tenant, in_time))
-    # 5 policy
-    question = await work(
-        _question_effort(reading, route, http), partial(_question, case, reading, route, principal, gate)
-    )
-    answer = await gate.policy.decide(question)
-    case.policy_revision = gate.policy.revision
-    case.ruling = ruling = _ruling(case, answer, reading, principal, gate)
-    case.masks = masks = _masks(route, ruling, gate.plans)
-    if not ruling.allowed:
-        return denied_by_policy(case)
-    _keep_bounds(case, reading, ruling, masks)
-    await _refuse_outgrown(case, reading, masks, gate, in_time)
-    # 6 approval
-    if ruling.approval is not None:
-        raise GateError(Reason.APPROVAL_UNAVAILABLE)
-    if not case.kept:
-        return nothing_left(case)
+    while True:
+        # 5 policy
+        asking = partial(_question, case, reading, route, principal, gate)
+        answer = await gate.policy.decide(await work(_question_effort(reading, route, http), asking))
+        case.policy_revision = gate.policy.revision
+        case.ruling = ruling = _ruling(case, answer, reading, principal, gate)
+        case.masks = masks = _masks(route, ruling, gate.plans)
+        if not ruling.allowed:
+            return denied_by_policy(case)
+        _keep_bounds(case, reading, ruling, masks)
+        await _refuse_outgrown(case, reading, masks, gate, in_time)
+        if not case.kept:
+            return nothing_left(case)
+        # 6 approval
+        if ruling.approval is None or await given(case, gate, wait):
+            break
+        # Somebody decided meanwhile; the token may have run out, and the policy may see it otherwise by now.
+        in_time = gate.deadline(settings.limits.decision_s)
+        case.principal = principal = await _principal(http, route, gate)
     # 7 ready?
     if not await soon(gate.processor.ready(), Reason.PROCESSOR_UNAVAILABLE):
         raise GateError(Reason.PROCESSOR_UNAVAILABLE)
     # 8 lease
     grant = Grant(case.decision_id, principal.subject, principal.tenant, route.name, ruling.credential)
     case.lease = await soon(gate.credentials.lease(grant), Reason.CREDENTIAL_UNAVAILABLE)
-    return await work(mask_effort(reading.request, reading.findings), partial(allow, case, gate, in_time))
+    allowed = await work(mask_effort(reading.request, reading.findings), partial(allow, case, gate, in_time))
+    # 9 consume
+    if ruling.approval is not None:
+        await spend(case, gate)
+    return allowed
+
+
+async def _principal(http: HttpRequest, route: RouteSettings | None, gate: Gate) -> Principal:
+    """Return who calls, by a token that is good now."""
+    token = bearer(http.values("authorization"))
+    verifying = gate.identities.verify(token, route.audiences if route else (), gate.clock())
+    return await soon(verifying, Reason.KEYS_UNAVAILABLE)
 
 
 def _read(http: HttpRequest, route: RouteSettings, gate: Gate) -> Reading:
@@ -178,7 +198,7 @@ def _question(case: Case, reading: Reading, route: RouteSettings, principal: Pri
         reading.request,
         reading.findings,
         upstream=gate.settings.upstream.host,
-        now=case.now,
+        now=gate.clock(),
         opt_ins=route.policy_inputs,
     )
     asked = encode_question(question)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from rankgate.approvals import Caps, GateStore, Sealer, VoteKeys
 from rankgate.audit import AuditLog
 from rankgate.credentials import Broker
 from rankgate.detect import Detector
@@ -14,7 +17,7 @@ from rankgate.masking import Keys, Masker, Maskers, Plan
 from rankgate.policy import PolicyEngine
 from rankgate.settings import Settings
 
-__all__ = ["Gate", "Identities", "LongWork", "Processor"]
+__all__ = ["Approvals", "Gate", "Identities", "LongWork", "Processor", "Room"]
 
 Result = TypeVar("Result")
 
@@ -46,12 +49,61 @@ class LongWork(Protocol):
         ...
 
 
+class Room(Protocol):
+    """Where callers wait for a person."""
+
+    closed: bool
+
+    def close(self) -> None:
+        """Send everybody away, and let nobody wait any more."""
+        ...
+
+    def seat(self, size: int) -> AbstractContextManager[bool]:
+        """Hold a seat for a caller with a body of `size` bytes; give False where there is none."""
+        ...
+
+    def present(self, approval: str, decision_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Be known to wait; give an event that is set whenever something happened to the approval."""
+        ...
+
+    async def sleep(self, changed: asyncio.Event, left: asyncio.Event, seconds: float) -> None:
+        """Return when something happened, the caller left, the time is over or nobody can wait any more."""
+        ...
+
+    def remember(self, approval: str, decision_id: str, until: float) -> None:
+        """Remember by which decision an approval was spent here."""
+        ...
+
+    def spent_by(self, approval: str) -> str:
+        """Return that decision, whatever the store says; empty for none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Approvals:
+    """What the consent of people is asked for and verified with.
+
+    `key` is the gates' own, `redact` what approvers do not see; `new_id` makes an id at a time in seconds; `pause`
+    lets seconds pass.
+    """
+
+    store: GateStore
+    votes: VoteKeys
+    sealer: Sealer | None
+    redact: Plan
+    room: Room
+    key: bytes
+    caps: Caps
+    new_id: Callable[[float], str]
+    pause: Callable[[float], Awaitable[object]]
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """What a decision is made with; the same for every call of a process.
 
-    `plans` are by profile name. `clock` gives seconds since 1970; `deadline` makes a check that raises
-    GateError(DEADLINE_EXCEEDED) once its seconds are over.
+    `plans` are by profile name; `approvals` is None where nobody can be asked. `clock` gives seconds since 1970;
+    `deadline` makes a check that raises GateError(DEADLINE_EXCEEDED) once its seconds are over.
     """
 
     settings: Settings
@@ -63,6 +115,7 @@ class Gate:
     identities: Identities
     policy: PolicyEngine
     processor: Processor
+    approvals: Approvals | None
     credentials: Broker
     audit: AuditLog
     work: LongWork

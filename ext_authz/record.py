@@ -5,12 +5,11 @@ Whatever a caller can write is masked with every type before it enters, whether 
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 
 from ext_authz.case import Case
 from ext_authz.gate import Gate
-from rankgate.audit import Call, Caller, Capture, DecisionEvent, Plan, capture_texts
+from rankgate.audit import Approval, Ballot, Call, Caller, Capture, DecisionEvent, Plan, capture_texts
 from rankgate.decision import Allow, Decision
 from rankgate.errors import Reason
 from rankgate.headers import traceparent
@@ -26,8 +25,7 @@ PATH_CHARS = 256
 
 def decision_event(case: Case, decision: Decision, gate: Gate, finished: float) -> DecisionEvent:
     """Return the event for a decision made between `case.now` and `finished`, both in seconds."""
-    principal, ruling, masks, reading = case.principal, case.ruling, case.masks, case.reading
-    findings = reading.findings if reading else {}
+    principal, ruling, masks = case.principal, case.ruling, case.masks
     asked = case.route is not None and bool(case.question_digest)
     return DecisionEvent(
         decision_id=case.decision_id,
@@ -52,13 +50,34 @@ def decision_event(case: Case, decision: Decision, gate: Gate, finished: float) 
         )
         if masks and ruling
         else None,
-        findings=dict(Counter(kind for found in findings.values() for finding in found for kind in finding.types)),
+        findings=case.counts,
         lease=case.lease.fingerprint if case.lease else "",
         capture=_capture(case, gate),
         question_digest=case.question_digest,
         duration_us=max(0, int((finished - case.now) * 1_000_000)),
         trace=traceparent(case.http.values("traceparent")),
         detail=case.detail,
+        approval=_approval(case, gate),
+    )
+
+
+def _approval(case: Case, gate: Gate) -> Approval | None:
+    """Return who agreed or refused. People's reasons are masked like every text that somebody else wrote."""
+    consent = case.consent
+    if consent is None:
+        return None
+    standing = consent.standing
+    votes = () if standing is None else (*standing.approvals, *filter(None, (standing.denial,)))
+    return Approval(
+        id=consent.ask.id,
+        state=consent.state.value,
+        groups=consent.ask.requirement.groups,
+        quorum=consent.ask.requirement.quorum,
+        votes=tuple(
+            Ballot(vote.voter.person, vote.choice.value, gate.clean(vote.reason, case.tenant), vote.time_ms)
+            for vote in votes
+        ),
+        break_glass=consent.ask.break_glass,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 import grpc
 
 from ext_authz import wire
+from ext_authz.approvals import approvals_for
 from ext_authz.check import check
 from ext_authz.gate import Gate
 from rankgate.audit import What
@@ -70,6 +71,11 @@ class Authorization:
         """Tell of every part that a decision needs whether it works now."""
         return await self._ready()
 
+    def drain(self) -> None:
+        """Send those away who wait for a person: they ask again, and another process keeps them."""
+        if self._gate.approvals is not None:
+            self._gate.approvals.room.close()
+
     async def start(self) -> None:
         """Record the start."""
         await self._lifecycle(What.START)
@@ -88,11 +94,15 @@ class Authorization:
         except Exception:  # noqa: BLE001 - decided and recorded like every other call: as a denial
             http = None
         # A caller that leaves does not undo what was decided: the record is written either way.
-        task = asyncio.create_task(check(http, self._gate, decision_id, wire.rendered))
+        left = asyncio.Event()
+        task = asyncio.create_task(check(http, self._gate, decision_id, wire.rendered, left))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
             decision, answer = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            left.set()
+            raise
         except Exception as error:  # noqa: BLE001 - its text would end up in Envoy's access log
             self._metrics.failed()
             self._log.error("check_failed", decision_id=decision_id, error=type(error).__name__)
@@ -156,6 +166,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
         verifier = Verifier(settings.issuers)
         scope.push_async_callback(verifier.stop)
         await verifier.start()
+        asking = await scope.enter_async_context(approvals_for(settings, keys))
         gate = Gate(
             settings=settings,
             keys=keys,
@@ -166,6 +177,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
             identities=verifier,
             policy=policy,
             processor=probe,
+            approvals=asking and asking[0],
             credentials=broker_for(settings.credentials, keys.lease()),
             audit=recording,
             work=work,
@@ -180,6 +192,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
             gauges.detector(detector),
             gauges.offload(work),
             gauges.certificates(Expiry(settings)),
+            *([gauges.waiting(asking[1])] if asking else []),
         )
 
         async def ready() -> Mapping[str, bool]:

@@ -65,6 +65,9 @@ class Processing:
         """Tell whether what becomes of a call could be recorded now; masking itself needs nobody."""
         return {"audit": self._recording.ready}
 
+    def drain(self) -> None:
+        """Let nothing go: every call under way is soon over."""
+
     async def start(self) -> None:
         """Record the start."""
         await self._lifecycle(What.START)

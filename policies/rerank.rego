@@ -26,6 +26,7 @@ decision := {
 			"documents": {"drop": sort(drop), "on_empty": "deny"},
 		},
 		masking,
+		approval,
 	]),
 }
 
@@ -82,3 +83,8 @@ risk := "high" if {
 default masking := {}
 
 masking := {"mask": {"request": role.profile, "response": role.profile}} if role.profile
+
+# What is risky for the role waits until the people that data.json names for it have agreed.
+default approval := {}
+
+approval := {"approval": object.remove(role.approval, ["risk"])} if risk in role.approval.risk

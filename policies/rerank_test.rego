@@ -7,6 +7,7 @@ clients := {"acme": {
 	"legal-svc": {"role": "legal"},
 	"batch-svc": {"role": "batch"},
 	"strict-svc": {"role": "strict"},
+	"fraud-svc": {"role": "fraud"},
 }}
 
 roles := {
@@ -14,6 +15,12 @@ roles := {
 	"legal": {"models": ["rerank-*"], "routes": ["*"], "limits": {"documents": 3, "total_chars": 1000}},
 	"batch": {"models": ["batch-*"], "routes": ["bulk"], "limits": {"documents": 9, "total_chars": 9000}},
 	"strict": {"models": ["*"], "routes": ["*"], "limits": {"documents": 3, "total_chars": 1000}, "profile": "strict"},
+	"fraud": {
+		"models": ["*"],
+		"routes": ["*"],
+		"limits": {"documents": 3, "total_chars": 1000},
+		"approval": {"risk": ["high"], "groups": ["data-protection"], "quorum": 2},
+	},
 }
 
 documents := {
@@ -128,6 +135,22 @@ test_documents_without_labels_are_unlabelled if {
 		with data.documents as documents
 		with data.labels as {"public": ["*"]}
 	closed.rankgate.documents.drop == [0, 1, 2]
+}
+
+with_card(subject) := object.union(
+	question(subject, "any", ["kb-1"], {}),
+	{"findings": {"total": 1, "by_type": {"CREDIT_CARD": 1}, "query": {}, "by_document": {}}},
+)
+
+test_what_is_risky_for_a_role_waits_for_people if {
+	ruling := decide(with_card("fraud-svc"))
+	ruling.allowed
+	ruling.rankgate.approval == {"groups": ["data-protection"], "quorum": 2}
+}
+
+test_what_is_not_risky_waits_for_nobody if {
+	not decide(question("fraud-svc", "any", ["kb-1"], {})).rankgate.approval
+	not decide(with_card("search-svc")).rankgate.approval
 }
 
 test_the_risk_follows_the_findings if {

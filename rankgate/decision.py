@@ -9,10 +9,13 @@ from rankgate.credentials import Lease
 from rankgate.errors import Reason
 from rankgate.handoff import Handoff
 
-__all__ = ["RECEIPT", "Allow", "Decision", "Deny"]
+__all__ = ["APPROVAL", "RECEIPT", "Allow", "Decision", "Deny"]
 
 RECEIPT = "x-rankgate-decision-id"
 """The response header that names the decision."""
+
+APPROVAL = "x-rankgate-approval-id"
+"""The response header that names the approval a call waits for."""
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -116,6 +116,7 @@ def render(
         body_bytes=settings.envoy_body_bytes,
         heap_bytes=settings.envoy.heap_bytes,
         access_log=settings.envoy.access_log,
+        check_s=settings.check_s,
         deadline_s=settings.deadline_s,
         admin_socket=str(admin_socket),
         authz_sockets=authz,

@@ -183,7 +183,7 @@ def _of_route(route: str, settings: Settings) -> tuple[Object, Object]:
     version = "gateway.envoyproxy.io/v1alpha1"
     authorization = {
         "failOpen": False,
-        "timeout": f"{settings.limits.check_timeout_s:g}s",
+        "timeout": f"{settings.check_s:g}s",
         "bodyToExtAuth": {"maxRequestBytes": settings.envoy_body_bytes},
         "contextExtensions": [{"name": "route", "type": "Value", "value": route}],
         "grpc": {"backendRefs": [_backend("rankgate-ext-authz")]},

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from rankgate.audit.capture import Capture, CapturedText, capture_texts
 from rankgate.audit.event import (
+    Approval,
     AuditEvent,
+    Ballot,
     Call,
     Caller,
     CompletionEvent,
@@ -25,8 +27,10 @@ from rankgate.audit.event import (
 from rankgate.audit.log import AuditLog, Receipt
 
 __all__ = [
+    "Approval",
     "AuditEvent",
     "AuditLog",
+    "Ballot",
     "Call",
     "Caller",
     "Capture",

@@ -15,7 +15,9 @@ from rankgate.audit.capture import Capture
 from rankgate.errors import Reason
 
 __all__ = [
+    "Approval",
     "AuditEvent",
+    "Ballot",
     "Call",
     "Caller",
     "CompletionEvent",
@@ -48,6 +50,8 @@ class What(StrEnum):
     CONFIG_RELOAD = "config_reload"
     LOG_BEGAN = "log_began"
     ALARM = "alarm"
+    APPROVAL_USE = "approval_use"
+    """An approval is about to be spent for a decision, which follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,29 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Ballot:
+    """One person's vote that counted."""
+
+    person: str
+    choice: str
+    reason: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Whose consent the call needed, and where that stood at the decision. `break_glass` is the reason of a caller
+    that went ahead without."""
+
+    id: str
+    state: str
+    groups: tuple[str, ...] = ()
+    quorum: int = 1
+    votes: tuple[Ballot, ...] = ()
+    break_glass: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionEvent:
     """One Check, recorded by ext_authz before it answers. `caller` is None where no identity was verified.
 
@@ -119,6 +146,7 @@ class DecisionEvent:
     duration_us: int = 0
     trace: str = ""
     detail: str = ""
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)

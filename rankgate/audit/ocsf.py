@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from rankgate.audit.capture import Capture, CapturedText
-from rankgate.audit.event import AuditEvent, Caller, CompletionEvent, DecisionEvent, LifecycleEvent, Plan, What
+from rankgate.audit.event import (
+    Approval,
+    AuditEvent,
+    Caller,
+    CompletionEvent,
+    DecisionEvent,
+    LifecycleEvent,
+    Plan,
+    What,
+)
 from rankgate.audit.text import Digest, clip, clip_all, dump
 
 __all__ = ["OCSF_VERSION", "SCHEMA", "Source", "render"]
@@ -128,6 +137,7 @@ def _decision(event: DecisionEvent, digest: Digest) -> Json:
         question_digest=event.question_digest,
         duration_us=event.duration_us,
         trace=clip(event.trace, NAME_CHARS, digest),
+        approval=event.approval and _approval(event.approval, digest),
     )
     return body
 
@@ -235,6 +245,25 @@ def _plan(plan: Plan) -> Json:
         "capture": plan.capture,
         "relaxed": plan.relaxed,
     }
+
+
+def _approval(approval: Approval, digest: Digest) -> Json:
+    return _present(
+        id=approval.id,
+        state=approval.state,
+        groups=clip_all(approval.groups, NAME_CHARS, LIST_ITEMS, digest),
+        quorum=approval.quorum,
+        votes=[
+            {
+                "person": clip(vote.person, NAME_CHARS, digest),
+                "choice": vote.choice,
+                "reason": clip(vote.reason, PATH_CHARS, digest),
+                "time": vote.time,
+            }
+            for vote in approval.votes[:LIST_ITEMS]
+        ],
+        break_glass=clip(approval.break_glass, PATH_CHARS, digest),
+    )
 
 
 def _capture(capture: Capture) -> Json:

@@ -18,8 +18,20 @@ if TYPE_CHECKING:
     # A filter loads only the parts it has.
     from rankgate.clients.certificates import Expiry
     from rankgate.clients.identity import Verifier
+    from rankgate.clients.waiting import WaitingRoom
 
-__all__ = ["Family", "Read", "certificates", "detector", "issuers", "offload", "policy", "recording", "register"]
+__all__ = [
+    "Family",
+    "Read",
+    "certificates",
+    "detector",
+    "issuers",
+    "offload",
+    "policy",
+    "recording",
+    "register",
+    "waiting",
+]
 
 
 @runtime_checkable
@@ -114,6 +126,17 @@ def offload(one: Offload) -> Read:
         yield _gauge("offload_in_use", "Large bodies being worked on or waiting.", one.in_use)
         yield _gauge("offload_places", "Large bodies there is room for.", one.places)
         yield _counter("offload_refused", "Large bodies refused for want of room.", one.refused)
+
+    return read
+
+
+def waiting(one: WaitingRoom) -> Read:
+    """Return who waits for a person."""
+
+    def read() -> Iterator[Family]:
+        yield _gauge("waiting_callers", "Callers kept waiting for an approval.", one.seated)
+        yield _gauge("waiting_bytes", "Bytes of their bodies.", one.held_bytes)
+        yield _counter("waiting_refused", "Callers that could not be kept waiting for want of room.", one.refused)
 
     return read
 

@@ -48,6 +48,10 @@ class Filter(Protocol):
         """Tell of every part that a call needs whether it works now."""
         ...
 
+    def drain(self) -> None:
+        """Let those calls go that can come again: the process ends."""
+        ...
+
 
 Build = Callable[[Settings, Slot, Telemetry], AbstractAsyncContextManager[Filter]]
 """Holds a filter: entered before the first call, left after the last one, whatever happened in between."""
@@ -142,6 +146,7 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
         await stopping.wait()
         await status.done()
         await watch.drain()
+        filter_.drain()
         await status.enter_graceful_shutdown()
     log.info("stopped", slot=slot.number)
 

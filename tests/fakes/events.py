@@ -5,6 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from rankgate.audit import (
+    Approval,
+    Ballot,
     Call,
     Caller,
     CompletionEvent,
@@ -50,6 +52,11 @@ def decision(number: int = 1, **changes: object) -> DecisionEvent:
         "question_digest": DIGEST(b"question"),
         "duration_us": 1500,
         "trace": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "approval": Approval(
+            "apr-1", "consumed", ("data-protection",), 2,
+            (Ballot("ada", "approve", "known case", TIME), Ballot("grace", "approve", "agreed", TIME + 1)),
+            break_glass="on call",
+        ),
     }  # fmt: skip
     return DecisionEvent(**{**values, **changes})  # type: ignore[arg-type]
 

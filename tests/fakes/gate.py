@@ -97,7 +97,7 @@ class Trail:
         self.events.append(event)
 
 
-def gate(policy=True, *, route=None, processor=True, broker=None, trail=None, limits=None):
+def gate(policy=True, *, route=None, processor=True, broker=None, trail=None, limits=None, approvals=None, **sections):
     settings = load(
         None,
         upstream={"url": "http://127.0.0.1:9"},
@@ -114,6 +114,7 @@ def gate(policy=True, *, route=None, processor=True, broker=None, trail=None, li
         sockets={"directory": "unused"},
         limits=limits or {},
         policy={"timeout_s": 0.05},
+        **sections,
     )
     return Gate(
         settings=settings,
@@ -125,6 +126,7 @@ def gate(policy=True, *, route=None, processor=True, broker=None, trail=None, li
         identities=Tokens(),
         policy=policy if isinstance(policy, Policy) else Policy(policy),
         processor=Processor(processor),
+        approvals=approvals,
         credentials=broker or Broker(),
         audit=trail or Trail(),
         work=Offload(),
