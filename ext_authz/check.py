@@ -18,6 +18,7 @@ Nothing is allowed before its record is durable; whatever goes wrong on the way 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -68,9 +69,9 @@ async def check(
     case.left = left or case.left
     limits = gate.settings.limits
     try:
-        async with asyncio.timeout(limits.decision_s) as budget:
+        async with asyncio.timeout(limits.decision_s) as budget, contextlib.AsyncExitStack() as scope:
             loop = asyncio.get_running_loop()
-            wait = Wait(lambda seconds: budget.reschedule(loop.time() + seconds + limits.decision_s))
+            wait = Wait(lambda seconds: budget.reschedule(loop.time() + seconds + limits.decision_s), scope)
             decision = await _decide(http, case, gate, wait)
         answer = render(decision)
     except GateError as refusal:

@@ -6,8 +6,10 @@ signature, and both are bound to the bytes of this request and to what will be d
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 
 from ext_authz.case import Case, Consent
 from ext_authz.gate import Approvals, Gate
@@ -59,13 +61,17 @@ _CLOSED = {
 
 @dataclass(slots=True)
 class Wait:
-    """How long this caller can wait: `until` on the gate's clock, and `budget`, which stops the step's own time.
+    """How a call waits. `paused(seconds)` gives the decision so many seconds more; 0 begins its time anew.
 
-    `paused(seconds)` gives the decision so many seconds more; 0 begins its time anew.
+    `scope` ends with the decision, and with it that the store knows of this caller: until then no elder one of the
+    same request is served. `until` is when it can wait no longer, on the gate's clock.
     """
 
     paused: Callable[[float], None]
+    scope: AsyncExitStack
     until: float | None = None
+    changed: dict[str, asyncio.Event] = field(default_factory=dict)
+    """By approval: set whenever something happened to it."""
 
 
 async def given(case: Case, gate: Gate, wait: Wait) -> bool:
@@ -140,26 +146,28 @@ async def _wait(
         if not seated or wait.until <= now:
             raise _pending(case)
         wait.paused(wait.until - now)
-        async with approvals.room.present(approval, case.decision_id) as changed:
-            # What happened before anybody listened would be waited for in vain.
-            while True:
-                reading = approvals.store.read(approval)
-                stored = await soon(reading, Reason.APPROVAL_STORE_UNAVAILABLE)
-                if stored is None:
-                    raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "gone")
-                standing = _standing(stored, approvals, caller, requirement, gate.clock())
-                case.consent = Consent(stored.ask, standing.state, standing)
-                if standing.state is State.APPROVED:
-                    break
-                if standing.state is not State.PENDING:
-                    raise GateError(_CLOSED[standing.state])
-                if case.left.is_set():
-                    raise GateError(Reason.CALLER_LEFT)
-                remaining = wait.until - gate.clock()
-                if approvals.room.closed or remaining <= 0:
-                    raise _pending(case)
-                remaining = min(remaining, stored.ask.expires_ms / 1000 - gate.clock())
-                await approvals.room.sleep(changed, case.left, max(remaining, 0.001))
+        if approval not in wait.changed:
+            present = approvals.room.present(approval, case.decision_id)
+            wait.changed[approval] = await wait.scope.enter_async_context(present)
+        # Read after listening began: what happened before would be waited for in vain.
+        while True:
+            reading = approvals.store.read(approval)
+            stored = await soon(reading, Reason.APPROVAL_STORE_UNAVAILABLE)
+            if stored is None:
+                raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "gone")
+            standing = _standing(stored, approvals, caller, requirement, gate.clock())
+            case.consent = Consent(stored.ask, standing.state, standing)
+            if standing.state is State.APPROVED:
+                break
+            if standing.state is not State.PENDING:
+                raise GateError(_CLOSED[standing.state])
+            if case.left.is_set():
+                raise GateError(Reason.CALLER_LEFT)
+            remaining = wait.until - gate.clock()
+            if approvals.room.closed or remaining <= 0:
+                raise _pending(case)
+            remaining = min(remaining, stored.ask.expires_ms / 1000 - gate.clock())
+            await approvals.room.sleep(wait.changed[approval], case.left, max(remaining, 0.001))
         wait.paused(0.0)
 
 

@@ -51,13 +51,17 @@ class Scene:
     def __init__(self, gate, people, store):
         self.gate, self.people, self.store = gate, people, store
 
-    async def pending(self, count=1, within_s=5.0):
-        """Return the newest approvals once `count` are pending."""
+    async def held(self, call, within_s=5.0):
+        """Start the coroutine `call`, which will be kept waiting; return its task and the approval it opened."""
+        before = {one.ask.id for one in await self.store.listing(set(State), 1000)}
+        task = asyncio.create_task(call)
         deadline = time.monotonic() + within_s
-        while len(found := await self.store.listing({State.PENDING}, 100)) < count:
-            assert time.monotonic() < deadline, f"{len(found)} of {count} are pending"
+        while True:
+            new = [one for one in await self.store.listing(set(State), 1000) if one.ask.id not in before]
+            if new:
+                return task, new[0]
+            assert time.monotonic() < deadline, "nothing is pending"
             await asyncio.sleep(0.01)
-        return found
 
     async def post(self, body=None, **options):
         return await self.gate.post("/v2/rerank", body or question(), **options)
@@ -121,8 +125,7 @@ async def rerank(gate, **call):
 
 
 async def test_an_untouched_sdk_blocks_until_another_process_approves_and_gets_its_results(at):
-    call = asyncio.create_task(rerank(at.gate, **question("held")))
-    (stored, *_) = await at.pending()
+    call, stored = await at.held(rerank(at.gate, **question("held")))
     assert not call.done()
     assert at.received == 0
     await at.people.decide(at.store, stored.ask.id)
@@ -161,29 +164,28 @@ async def test_waiting_in_vain_leaves_one_pending_approval_however_often_the_cal
 
 
 async def test_a_caller_that_leaves_gives_its_seat_back_and_spends_nothing(at):
-    call = asyncio.create_task(at.post(question("held")))
-    (stored, *_) = await at.pending()
+    call, stored = await at.held(at.post(question("held")))
     call.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await call
     await at.gate.settled()
     await at.people.decide(at.store, stored.ask.id)
-    reasons = [one["reason"] for one in await at.gate.decisions(unconfirmed=1000) if one["reason"] == "caller_left"]
-    assert reasons
+    deadline = time.monotonic() + 5
+    while not any(one["reason"] == "caller_left" for one in await ours(at.gate, "decision")):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
     assert (await at.store.read(stored.ask.id)).state is State.APPROVED
     assert at.received == 0
 
 
 async def test_of_two_callers_with_the_same_request_the_youngest_is_served_and_only_it(at):
     body = question("held")
-    elder = asyncio.create_task(at.post(body))
-    (stored, *_) = await at.pending()
+    elder, stored = await at.held(at.post(body))
     younger = asyncio.create_task(at.post(body))
     async with Redis(unix_socket_path=f"{at.gate.directory}/valkey.sock") as redis:
-        while True:
-            keys = [key async for key in redis.scan_iter(f"*{stored.ask.id}*", _type="zset")]
-            if keys and await redis.zcard(keys[0]) == 2:
-                break
+        deadline = time.monotonic() + 5
+        while 2 not in [await redis.zcard(key) async for key in redis.scan_iter(f"*{stored.ask.id}*", _type="zset")]:
+            assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
     await at.people.decide(at.store, stored.ask.id)
     assert (await younger).status == 200
@@ -206,8 +208,7 @@ async def test_one_refusal_is_final_for_the_request_however_it_is_written(at):
 
 
 async def test_who_is_refused_while_waiting_hears_it_at_once(at):
-    call = asyncio.create_task(at.post(question("held")))
-    (stored, *_) = await at.pending()
+    call, stored = await at.held(at.post(question("held")))
     await at.people.decide(at.store, stored.ask.id, choice=Choice.DENY)
     assert (await call).status == 403
 
@@ -330,7 +331,7 @@ async def test_consent_is_none_once_something_else_would_be_done(tmp_path, chang
         await at.people.decide(at.store, approval)
         rewrite(at.gate, POLICY.replace('"approval": needs', CHANGES[change]))
         deadline = time.monotonic() + 10
-        while "policy_reload" not in str(await lifecycle(at.gate)):
+        while "policy_reload" not in str(await ours(at.gate, "lifecycle")):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.02)
         assert await at.asked(body) != approval
@@ -341,9 +342,10 @@ def rewrite(gate, policy):
     Path(gate.directory, "policy", "policy.rego").write_text(policy)
 
 
-async def lifecycle(gate):
-    return [event["body"]["unmapped"]["rankgate"] for event in await gate.events(unconfirmed=1000)
-            if "lifecycle" in str(event["type"])]  # fmt: skip
+async def ours(gate, kind):
+    """Return our own part of every event of `kind` so far."""
+    events = [event["body"]["unmapped"]["rankgate"] for event in await gate.events(unconfirmed=1000)]
+    return [event for event in events if event["kind"] == kind]
 
 
 # -- bounds and faults ------------------------------------------------------------------------------------------------
@@ -351,13 +353,11 @@ async def lifecycle(gate):
 
 async def test_scenario_24_who_finds_no_seat_is_not_kept_waiting(tmp_path):
     async with scene(tmp_path, waiters=1) as at:
-        first = asyncio.create_task(at.post(question("held")))
-        await at.pending()
+        first, stored = await at.held(at.post(question("held")))
         began = time.monotonic()
         assert (await at.post(question("held"))).status == 429
         assert time.monotonic() - began < 5
-        for stored in await at.pending(2):
-            await at.people.decide(at.store, stored.ask.id)
+        await at.people.decide(at.store, stored.ask.id)
         assert (await first).status == 200
 
 
@@ -374,7 +374,7 @@ async def test_scenario_23_without_the_store_only_calls_that_need_consent_are_re
         'default extra := {}\n\nextra := {"approval": needs} if input.rerank.model != "plain"\n\ndefault needs',
     )
     async with scene(tmp_path, policy=policy) as at:
-        await at.gate.stack.child("valkey").kill()
+        at.gate.stack.child("valkey").kill()
         refused = await at.post(question())
         assert refused.status == 503
         assert "approvals are not available" in refused.json["message"]
@@ -398,7 +398,7 @@ async def test_who_breaks_the_glass_passes_at_once_and_leaves_a_review_and_an_al
         (review,) = await at.store.reviews(closed=False, limit=10)
         assert "outage 4711" in review.ask.break_glass
         assert MAIL not in review.ask.break_glass
-        assert "break_glass" in str(await lifecycle(at.gate))
+        assert "break_glass" in str(await ours(at.gate, "lifecycle"))
         (event,) = [one for one in await at.gate.decisions() if one["body"]["unmapped"]["rankgate"].get("approval")]
         assert "outage 4711" in event["body"]["unmapped"]["rankgate"]["approval"]["break_glass"]
         assert b"outage" not in at.gate.upstream.requests[0].raw
