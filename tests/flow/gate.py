@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import secrets
 import shutil
 import ssl
@@ -36,6 +37,8 @@ __all__ = ["ALLOW_ALL", "Answer", "Gate", "trivial"]
 
 ALLOW_ALL = 'package rankgate\n\nimport rego.v1\n\ndecision := {"allowed": true}\n'
 AUDIENCE = "rerank"
+# What a credential or a token may look like wherever it stands.
+_SECRETS = re.compile(rb"upstream-[0-9a-f]{24}|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 class Answer(NamedTuple):
@@ -79,6 +82,7 @@ class Gate:
         self.upstream = RecordingUpstream(tls=upstream_tls)
         self.issuer = DevIssuer(algorithm="ES256")
         self.credential = f"upstream-{secrets.token_hex(12)}"
+        self._secrets = {self.credential.encode()}
         self._overrides = overrides or {}
         self._policy = policy
         self._filters = filters
@@ -128,21 +132,36 @@ class Gate:
     ) -> None:
         if error is not None:
             print(self.logs(), file=sys.stderr)
+        elif self._filters is not trivial:
+            # Every file that the whole gate wrote: logs, access log, trail, Valkey's own, sockets' folder, settings.
+            await self._stop_stack()
+            written = [file for file in self.directory.rglob("*") if file.is_file() and file.name != "upstream.key"]
+            leaks = {file.name: found for file in written if (found := self.secrets_in(file.read_bytes()))}
+            assert not leaks, leaks.keys()
         await self.stop()
 
     async def stop(self) -> None:
         """Stop everything and remove the folder."""
-        if self._http is not None:
-            await self._http.close()
-        if self._stack is not None:
-            await self._stack.stop()
+        await self._stop_stack()
         await self.issuer.stop()
         await self.upstream.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    async def _stop_stack(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+        if self._stack is not None:
+            await self._stack.stop()
+
     def token(self, subject: str = "search", **claims: Any) -> str:
         """Return a signed token the gate accepts; a claim given as None is left out."""
-        return self.issuer.mint(**{"sub": subject, "aud": AUDIENCE, "tenant": "acme", "groups": ["search"], **claims})
+        token = self.issuer.mint(**{"sub": subject, "aud": AUDIENCE, "tenant": "acme", "groups": ["search"], **claims})
+        self._secrets.add(token.encode())
+        return token
+
+    def secrets_in(self, data: bytes) -> set[bytes]:
+        """Return which callers' tokens, and whether the reranker's credential, stand in `data`."""
+        return {found for found in _SECRETS.findall(data) if found in self._secrets}
 
     async def post(
         self, path: str, body: Any = b"", headers: Mapping[str, str] | None = None, *, token: str | None = ""
@@ -174,6 +193,7 @@ class Gate:
             timeout=timeout,
         ) as answer:
             received = await answer.read()
+            assert not self.secrets_in(b"\0".join([received, *(part for pair in answer.raw_headers for part in pair)]))
             names = dict.fromkeys(name.lower() for name in answer.headers)
             return Answer(answer.status, {name: ",".join(answer.headers.getall(name)) for name in names}, received)
 

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from rankgate.approvals import Choice, Signer, State
 from rankgate.clients.approvals import ApprovalStore
+from rankgate.clients.embedded import filter_command
 from rankgate.settings import ApprovalSettings
 
 MAIL = "maren.oldfield@example.org"
@@ -83,9 +84,9 @@ def question(model="at-once", **changes):
 
 
 @contextlib.asynccontextmanager
-async def scene(tmp_path, *, policy=POLICY, **approvals):
+async def scene(tmp_path, *, policy=POLICY, filters=filter_command, **approvals):
     people = People(tmp_path)
-    gate = Gate(policy=policy)
+    gate = Gate(policy=policy, filters=filters)
     url = f"unix://{gate.directory}/valkey.sock"
     section = people.settings(
         url, **{"hold_s": 10, "pending_per_subject": 1000, "pending_per_tenant": 1000, **approvals}
