@@ -51,13 +51,21 @@ class Authorization:
     service = wire.SERVICE
 
     def __init__(
-        self, gate: Gate, recording: Recording, metrics: DecisionMetrics, tracer: Tracer, *, ready: Parts
+        self,
+        gate: Gate,
+        recording: Recording,
+        metrics: DecisionMetrics,
+        tracer: Tracer,
+        *,
+        ready: Parts,
+        published: Mapping[str, Callable[[], str]],
     ) -> None:
         self._gate = gate
         self._recording = recording
         self._metrics = metrics
         self._tracer = tracer
         self._ready = ready
+        self._published = published
         self._log = logs.logger("ext_authz")
         self._running: set[asyncio.Task[tuple[Decision, bytes]]] = set()
 
@@ -69,6 +77,10 @@ class Authorization:
     async def parts(self) -> Mapping[str, bool]:
         """Tell of every part that a decision needs whether it works now."""
         return await self._ready()
+
+    def published(self) -> Mapping[str, Callable[[], str]]:
+        """Return the JSON documents that anybody may read: the keys of what the gate signs."""
+        return self._published
 
     async def start(self) -> None:
         """Record the start."""
@@ -156,6 +168,8 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
         verifier = Verifier(settings.issuers)
         scope.push_async_callback(verifier.stop)
         await verifier.start()
+        broker = broker_for(settings.credentials, keys.lease())
+        scope.push_async_callback(broker.stop)
         gate = Gate(
             settings=settings,
             keys=keys,
@@ -166,7 +180,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
             identities=verifier,
             policy=policy,
             processor=probe,
-            credentials=broker_for(settings.credentials, keys.lease()),
+            credentials=broker,
             audit=recording,
             work=work,
             clock=time.time,
@@ -191,7 +205,9 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
                 "ext_proc": await probe.look(),
             }
 
-        authorization = Authorization(gate, recording, metrics, telemetry.tracer, ready=ready)
+        authorization = Authorization(
+            gate, recording, metrics, telemetry.tracer, ready=ready, published=broker.published()
+        )
         await authorization.start()
         scope.push_async_callback(authorization.stop)
         yield authorization

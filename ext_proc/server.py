@@ -65,6 +65,10 @@ class Processing:
         """Tell whether what becomes of a call could be recorded now; masking itself needs nobody."""
         return {"audit": self._recording.ready}
 
+    def published(self) -> Mapping[str, Callable[[], str]]:
+        """Return nothing: this filter has no document for anybody."""
+        return {}
+
     async def start(self) -> None:
         """Record the start."""
         await self._lifecycle(What.START)
