@@ -23,6 +23,7 @@ class Expiry:
             "policy.ca_file": settings.policy.ca_file,
             "audit.redis_ca_file": settings.audit.redis_ca_file,
             "traces.ca_file": settings.traces.ca_file,
+            "credentials.exchange.ca_file": settings.credentials.exchange and settings.credentials.exchange.ca_file,
         }
         for number, issuer in enumerate(settings.issuers):
             named[f"issuers.{number}.ca_file"] = issuer.ca_file
