@@ -112,7 +112,8 @@ def _proof(settings: ExchangeSettings) -> Proof:
         # RFC 6749 section 2.3.1: both are form-encoded before they are joined, which authlib leaves to us.
         name = quote_plus(settings.client_id)
         return lambda: OAuth2ClientAuth(name, quote_plus(secret.current().reveal()), "client_secret_basic")
-    assert settings.client_key_file is not None
+    if settings.client_key_file is None:
+        raise SettingsError("credentials.exchange needs one of client_secret_file and client_key_file")
     key = Rereading(settings.client_key_file, _key)
     _check("client_key_file", key, "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out FILE makes one")
 
