@@ -11,7 +11,6 @@ from rankgate import dialects
 from rankgate.decision import APPROVAL, RECEIPT, Allow, Deny
 from rankgate.errors import GateError, Reason
 from rankgate.handoff import Handoff
-from rankgate.masking import keyed_digest
 from rankgate.rewrite import edits_of
 
 __all__ = ["allow", "denied_by_policy", "deny", "nothing_left"]
@@ -36,7 +35,6 @@ def allow(case: Case, gate: Gate, in_time: Callable[[], None]) -> Allow:
     if not (principal and reading and route and masks and ruling):
         raise GateError(Reason.INTERNAL, "incomplete case")
     request = reading.request
-    case.body_digest = keyed_digest(gate.keys.digest(principal.tenant), case.http.body)
     handoff = Handoff(
         decision_id=case.decision_id,
         issuer=principal.issuer,

@@ -34,7 +34,7 @@ from ext_authz.surface import admit
 from rankgate import dialects, jsontext
 from rankgate.audit import DecisionEvent
 from rankgate.bearer import bearer
-from rankgate.credentials import Grant
+from rankgate.credentials import Grant, Secret
 from rankgate.decision import Decision
 from rankgate.errors import GateError, Reason
 from rankgate.identity import Principal
@@ -125,7 +125,7 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate, wait: Wait) 
         return gate.work.run(effort, principal.tenant, step)
 
     # 3 dialect
-    case.reading = reading = await work(jsontext.parse_effort(http.body), lambda: _read(http, route, gate))
+    case.reading = reading = await work(jsontext.parse_effort(http.body), partial(_read, case, route, principal, gate))
     # 4 detect
     effort = detect_effort(reading.json, reading.request, gate.detector, principal.tenant)
     case.reading = reading = await work(effort, partial(_detect, reading, gate, principal.tenant, in_time))
@@ -152,7 +152,17 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate, wait: Wait) 
     if not await soon(gate.processor.ready(), Reason.PROCESSOR_UNAVAILABLE):
         raise GateError(Reason.PROCESSOR_UNAVAILABLE)
     # 8 lease
-    grant = Grant(case.decision_id, principal.subject, principal.tenant, route.name, ruling.credential)
+    grant = Grant(
+        decision_id=case.decision_id,
+        issuer=principal.issuer,
+        subject=principal.subject,
+        tenant=principal.tenant,
+        route=route.name,
+        body_digest=case.body_digest,
+        token=Secret(token),
+        expires=principal.expires,
+        kind=ruling.credential,
+    )
     case.lease = await soon(gate.credentials.lease(grant), Reason.CREDENTIAL_UNAVAILABLE)
     allowed = await work(mask_effort(reading.request, reading.findings), partial(allow, case, gate, in_time))
     # 9 consume
@@ -168,10 +178,12 @@ async def _principal(http: HttpRequest, route: RouteSettings | None, gate: Gate)
     return await soon(verifying, Reason.KEYS_UNAVAILABLE)
 
 
-def _read(http: HttpRequest, route: RouteSettings, gate: Gate) -> Reading:
-    """Step 3."""
-    json = jsontext.parse(http.body)
-    dialect = dialects.choose(route.dialect, http.path, json)
+def _read(case: Case, route: RouteSettings, principal: Principal, gate: Gate) -> Reading:
+    """Step 3; keeps the keyed digest of the body, which the lease, the orders for ext_proc and the record name."""
+    body = case.http.body
+    case.body_digest = keyed_digest(gate.keys.digest(principal.tenant), body)
+    json = jsontext.parse(body)
+    dialect = dialects.choose(route.dialect, case.http.path, json)
     request = dialect.read(json)
     most = gate.settings.limits.documents
     if request.document_count > most:

@@ -52,13 +52,21 @@ class Authorization:
     service = wire.SERVICE
 
     def __init__(
-        self, gate: Gate, recording: Recording, metrics: DecisionMetrics, tracer: Tracer, *, ready: Parts
+        self,
+        gate: Gate,
+        recording: Recording,
+        metrics: DecisionMetrics,
+        tracer: Tracer,
+        *,
+        ready: Parts,
+        published: Mapping[str, Callable[[], str]],
     ) -> None:
         self._gate = gate
         self._recording = recording
         self._metrics = metrics
         self._tracer = tracer
         self._ready = ready
+        self._published = published
         self._log = logs.logger("ext_authz")
         self._running: set[asyncio.Task[tuple[Decision, bytes]]] = set()
 
@@ -75,6 +83,10 @@ class Authorization:
         """Send those away who wait for a person: they ask again, and another process keeps them."""
         if self._gate.approvals is not None:
             self._gate.approvals.room.close()
+
+    def published(self) -> Mapping[str, Callable[[], str]]:
+        """Return the JSON documents that anybody may read: the keys of what the gate signs."""
+        return self._published
 
     async def start(self) -> None:
         """Record the start."""
@@ -166,6 +178,8 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
         verifier = Verifier(settings.issuers)
         scope.push_async_callback(verifier.stop)
         await verifier.start()
+        broker = broker_for(settings.credentials, keys.lease())
+        scope.push_async_callback(broker.stop)
         asking = await scope.enter_async_context(approvals_for(settings, keys))
         gate = Gate(
             settings=settings,
@@ -178,7 +192,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
             policy=policy,
             processor=probe,
             approvals=asking and asking[0],
-            credentials=broker_for(settings.credentials, keys.lease()),
+            credentials=broker,
             audit=recording,
             work=work,
             clock=time.time,
@@ -204,7 +218,9 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
                 "ext_proc": await probe.look(),
             }
 
-        authorization = Authorization(gate, recording, metrics, telemetry.tracer, ready=ready)
+        authorization = Authorization(
+            gate, recording, metrics, telemetry.tracer, ready=ready, published=broker.published()
+        )
         await authorization.start()
         scope.push_async_callback(authorization.stop)
         yield authorization

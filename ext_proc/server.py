@@ -68,6 +68,10 @@ class Processing:
     def drain(self) -> None:
         """Let nothing go: every call under way is soon over."""
 
+    def published(self) -> Mapping[str, Callable[[], str]]:
+        """Return nothing: this filter has no document for anybody."""
+        return {}
+
     async def start(self) -> None:
         """Record the start."""
         await self._lifecycle(What.START)

@@ -38,12 +38,20 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """For which allowed request a credential is asked."""
+    """For which allowed request a credential is asked.
+
+    `issuer`, `subject` and `tenant` are the verified caller's, `token` is what it was verified by, and `expires` when
+    that ends, in seconds since 1970. `body_digest` is the keyed digest of the authorised body.
+    """
 
     decision_id: str
+    issuer: str
     subject: str
     tenant: str
     route: str
+    body_digest: str
+    token: Secret
+    expires: int
     kind: str | None = None
 
 

@@ -15,6 +15,7 @@ from certificates import identity
 from click.testing import CliRunner, Result
 
 from rankgate.cli import COMMANDS, root
+from rankgate.minting import MintingKeys, new_key
 
 SETTINGS = """\
 upstream = {{ url = "http://127.0.0.1:9000" }}
@@ -138,6 +139,39 @@ def test_a_file_that_is_named_but_missing_is_found_before_the_start(settings: Pa
 def test_a_short_masking_key_is_refused(settings: Path) -> None:
     (settings.parent / "masking.key").write_bytes(b"short")
     assert "fewer than 32 bytes" in run("config", "check", str(settings)).stderr
+
+
+MINTED = """
+[credentials]
+broker = "minted"
+
+[credentials.minted]
+issuer = "https://gate.example"
+audience = "engine"
+key_file = "{key}"
+"""
+
+
+def test_the_public_keys_of_minted_tokens_are_printed_and_no_private_part(settings: Path) -> None:
+    key = settings.parent / "minting.pem"
+    key.write_bytes(new_key())
+    settings.write_text(settings.read_text() + MINTED.format(key=key))
+    result = run("config", "jwks", "--config", str(settings))
+    assert result.exit_code == 0
+    (shown,) = json.loads(result.stdout)["keys"]
+    assert shown == MintingKeys.read(key.read_bytes()).public[0]
+    assert run("config", "check", str(settings)).exit_code == 0
+    key.write_bytes(b"no key")
+    for command_line in (("jwks", "--config"), ("check",)):
+        result = run("config", *command_line, str(settings))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"Error: credentials.minted.key_file {key}: no private key comes first; make")
+
+
+def test_a_gate_that_signs_nothing_has_no_keys_to_print(settings: Path) -> None:
+    result = run("config", "jwks", "--config", str(settings))
+    assert result.exit_code == 1
+    assert result.stderr == "Error: credentials.broker is not minted; a gate with these settings signs nothing\n"
 
 
 @pytest.mark.parametrize("fault", ["listen.certificate_file", "upstream.trusted_ca"])

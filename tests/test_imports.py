@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "decisions" / "imports.md"
 ORDER = (
     "errors", "request", "settings",
     "strict", "jsontext", "headers", "bearer", "keyset", "claims", "identity", "dialects", "detect", "masking",
-    "policy", "credentials", "approvals",
+    "policy", "credentials", "minting", "issued", "approvals",
     "handoff", "decision", "rewrite",
     "audit",
     "version", "resources", "envoyconfig",

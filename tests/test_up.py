@@ -27,6 +27,7 @@ from rankgate.cli.preflight import port_fault
 from rankgate.cli.running import run as run_until_done
 from rankgate.cli.up import _file, _options, _renew
 from rankgate.clients.state import StateDirectory, merged
+from rankgate.minting import MintingKeys
 from rankgate.settings import Settings, load
 
 # Well below what anything waits for on its way out; an idle machine takes a third of a second.
@@ -305,6 +306,20 @@ def test_own_issuers_meet_a_warning_and_a_policy_that_does_not_load_is_told(shor
         assert "rerank.rego:" in running.says("; the old one stays").split("policy not reloaded: ")[1]
         (policy / "rerank.rego").write_text(good + "\nmended := 1\n")
         running.says("policy reloaded: sha256:")
+
+
+@pytest.mark.demo
+def test_a_gate_that_mints_makes_its_key_on_first_use(short: Path) -> None:
+    config, state = short / "mine.toml", short / "state"
+    minted = 'minted = { issuer = "https://gate.example", audience = "engine" }'
+    config.write_text(f'[credentials]\nbroker = "minted"\n{minted}\n')
+    base = ["up", "--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--state", str(state)]
+    with started(command(*base, "--insecure-dev-issuer", "--config", str(config))) as running:
+        running.says("Ctrl-C stops everything.")
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(10) == 0
+    printed = CliRunner().invoke(root, ["config", "jwks", "--config", str(state / "settings.toml")]).stdout
+    assert json.loads(printed) == json.loads(MintingKeys.read((state / "minting.pem").read_bytes()).jwks)
 
 
 @pytest.mark.demo

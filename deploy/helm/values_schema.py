@@ -24,6 +24,8 @@ OWNED = {
     "MaskingSettings": ("key_file",),
     "PolicySettings": ("engine", "directory", "url", "ca_file"),
     "CredentialSettings": ("broker", "file"),
+    "MintedSettings": ("key_file",),
+    "ExchangeSettings": ("client_secret_file", "client_key_file"),
     "AuditSettings": ("directory", "pod_uid", "redis_password_file", "redis_ca_file"),
 }
 
@@ -65,7 +67,7 @@ def chart() -> Schema:
         replicaCount=COUNT,
         serviceAccount=closed(create=FLAG, name=TEXT, annotations=TEXTS),
         settings={"$ref": "#/definitions/Settings"},
-        keys=closed(existingSecret=TEXT, upstreamKey=FLAG),
+        keys=closed(existingSecret=TEXT, upstreamKey=FLAG, mintingKeys=FLAG, exchangeSecret=FLAG),
         tls=closed(existingSecret=TEXT),
         jwks=closed(configMap=TEXT),
         policy=closed(configMap=TEXT, files=TEXTS, data=OBJECT),

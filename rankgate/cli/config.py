@@ -1,4 +1,4 @@
-"""`rankgate config`: check a settings file, show what is in effect, describe every setting."""
+"""`rankgate config`: check a settings file, show what is in effect, describe every setting, print public keys."""
 
 from __future__ import annotations
 
@@ -45,6 +45,23 @@ def show(file: Path | None) -> None:
     from rankgate.settings import load
 
     click.echo(load(file).model_dump_json(indent=2))
+
+
+@config.command()
+@click.option("--config", "file", type=FILE, required=True, help="Settings file (TOML).")
+def jwks(file: Path) -> None:
+    """Print the public keys of the tokens that a gate mints, as a JWK set, for engines that read a file.
+
+    Of the keys in `credentials.minted.key_file`, the private parts are never shown.
+    """
+    from rankgate.clients.minting import read_minting_keys
+    from rankgate.errors import SettingsError
+    from rankgate.settings import load
+
+    minted = load(file).credentials.minted
+    if minted is None:
+        raise SettingsError("credentials.broker is not minted; a gate with these settings signs nothing")
+    click.echo(read_minting_keys(minted.key_file).jwks)
 
 
 @config.command()

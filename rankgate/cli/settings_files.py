@@ -30,7 +30,7 @@ def file_faults(settings: Settings) -> list[str]:
         )
     faults += _credential_faults(settings.credentials.file)
     if not faults:
-        faults += _certificate_faults(settings)
+        faults += _certificate_faults(settings) + _broker_faults(settings)
     return faults or _policy_faults(settings)
 
 
@@ -42,6 +42,17 @@ def _credential_faults(file: Path | None) -> list[str]:
         return [f"credentials.file: {file} is too short, {MIN_CHARS} or more characters"]
     if not all(0x21 <= byte <= 0x7E for byte in text):
         return [f"credentials.file: {file} must hold one line of visible ASCII characters without spaces"]
+    return []
+
+
+def _broker_faults(settings: Settings) -> list[str]:
+    """Return what the broker itself would say at start."""
+    from rankgate.clients.credentials import broker_for
+
+    try:
+        broker_for(settings.credentials, bytes(KEY_BYTES))
+    except SettingsError as error:
+        return [str(error)]
     return []
 
 

@@ -86,6 +86,8 @@ def _section(annotation: object) -> tuple[type[BaseModel] | None, str]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, ""
     arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) in {typing.Union, UnionType} and NoneType in arguments:
+        return _section(next(item for item in arguments if item is not NoneType))
     for suffix, origin, at in (("[]", tuple, 0), (".<name>", dict, 1)):
         inner = arguments[at] if typing.get_origin(annotation) is origin else None
         if isinstance(inner, type) and issubclass(inner, BaseModel):

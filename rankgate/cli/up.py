@@ -135,6 +135,8 @@ async def _serve(folder: StateDirectory, values: dict[str, Any], dev_audiences: 
 
     async with contextlib.AsyncExitStack() as cleanup:
         layers = [folder.defaults(), values]
+        if merged({"credentials": {}}, values)["credentials"].get("broker") == "minted":
+            layers.insert(0, folder.minting_defaults())
         token_file = None
         if dev_audiences is not None:
             issuer, mint = await cleanup.enter_async_context(_dev_issuer(dev_audiences or ("rerank",)))

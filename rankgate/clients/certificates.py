@@ -18,11 +18,13 @@ class Expiry:
     """Reads the named PEM files again when they change. What cannot be read is left out: another process may own it."""
 
     def __init__(self, settings: Settings) -> None:
+        exchange = settings.credentials.exchange
         named: dict[str, Path | None] = {
             "upstream.trusted_ca": settings.upstream.trusted_ca,
             "policy.ca_file": settings.policy.ca_file,
             "audit.redis_ca_file": settings.audit.redis_ca_file,
             "traces.ca_file": settings.traces.ca_file,
+            "credentials.exchange.ca_file": exchange.ca_file if exchange else None,
         }
         for number, issuer in enumerate(settings.issuers):
             named[f"issuers.{number}.ca_file"] = issuer.ca_file

@@ -1,75 +1,70 @@
-"""Brokers of upstream credentials."""
+"""Brokers of upstream credentials: which one the settings name, and the simplest two."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from rankgate.credentials import MIN_CHARS, Broker, Grant, Lease, Secret, fingerprint
-from rankgate.errors import GateError, Reason, SettingsError
+from rankgate.clients.lending import LeaseForm, Lender, no_kind, unavailable
+from rankgate.clients.rereading import Rereading
+from rankgate.credentials import MIN_CHARS, Grant, Lease
+from rankgate.errors import GateError, SettingsError
 from rankgate.settings import CredentialSettings
 
 __all__ = ["FileBroker", "NoBroker", "broker_for"]
 
-# What may stand in a header value (RFC 9110 section 5.5), without spaces; `contains` relies on it.
-CREDENTIAL = re.compile(rf"[\x21-\x7e]{{{MIN_CHARS},8192}}")
 
-
-class NoBroker:
+class NoBroker(Lender):
     """For a reranker that needs no credential."""
 
     async def lease(self, grant: Grant) -> None:
         """Lend nothing. A ruling that names a credential cannot be carried out."""
-        if grant.kind is not None:
-            raise GateError(Reason.CREDENTIAL_UNAVAILABLE, "kind")
+        no_kind(grant)
 
 
-class FileBroker:
+class FileBroker(Lender):
     """Lends the provider key that a file holds; re-read whenever the file changes."""
 
-    def __init__(self, path: Path, *, header: str, scheme: str, key: bytes) -> None:
-        self._path = path
-        self._header = header
-        self._scheme = scheme
-        self._key = key
-        self._seen: tuple[int, int, int] | None = None
-        self._lease: Lease | None = None
+    def __init__(self, path: Path, form: LeaseForm) -> None:
+        self._file = Rereading(path, lambda content: form.lease(content.decode("ascii").strip()))
 
     async def lease(self, grant: Grant) -> Lease:
         """Return the current key as a lease. Raises GateError(CREDENTIAL_UNAVAILABLE)."""
-        if grant.kind is not None:
-            raise GateError(Reason.CREDENTIAL_UNAVAILABLE, "kind")
+        no_kind(grant)
         try:
-            stat = self._path.stat()
-            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if self._lease is None or version != self._seen:
-                self._lease = self.read()
-                self._seen = version
+            return self._file.current()
         except (OSError, UnicodeDecodeError):
-            raise GateError(Reason.CREDENTIAL_UNAVAILABLE, "file") from None
-        return self._lease
+            raise unavailable("file") from None
 
-    def read(self) -> Lease:
-        """Read the file; raises OSError, UnicodeDecodeError or GateError(CREDENTIAL_UNAVAILABLE)."""
-        credential = self._path.read_text(encoding="ascii").strip()
-        if not CREDENTIAL.fullmatch(credential):
-            raise GateError(Reason.CREDENTIAL_UNAVAILABLE, "content")
-        value = f"{self._scheme} {credential}" if self._scheme else credential
-        return Lease(self._header, Secret(value), fingerprint(self._key, credential))
+    def check(self) -> None:
+        """Raise SettingsError where the file holds no credential."""
+        path = self._file.path
+        if not path.is_file():
+            raise SettingsError(f"credentials.file {path} does not exist; write the upstream key into it")
+        try:
+            self._file.current()
+        except (OSError, UnicodeDecodeError, GateError):
+            raise SettingsError(
+                f"credentials.file {path} holds no credential; write one line of {MIN_CHARS} or more visible ASCII "
+                "characters into it"
+            ) from None
 
 
-def broker_for(settings: CredentialSettings, key: bytes) -> Broker:
+def broker_for(settings: CredentialSettings, key: bytes) -> Lender:
     """Return the configured broker. `key` makes the fingerprints. Raises SettingsError."""
-    if settings.broker == "none" or settings.file is None:
-        return NoBroker()
-    if not settings.file.is_file():
-        raise SettingsError(f"credentials.file {settings.file} does not exist; write the upstream key into it")
-    broker = FileBroker(settings.file, header=settings.header, scheme=settings.scheme, key=key)
-    try:
-        broker.read()
-    except (OSError, UnicodeDecodeError, GateError):
-        raise SettingsError(
-            f"credentials.file {settings.file} holds no credential; write one line of {MIN_CHARS} or more visible "
-            "ASCII characters into it"
-        ) from None
-    return broker
+    form = LeaseForm(settings, key)
+    if settings.minted is not None:
+        from rankgate.clients.minting import MintingBroker
+
+        minting = MintingBroker(settings.minted, form)
+        minting.check()
+        return minting
+    if settings.exchange is not None:
+        # Imported where it is used: its HTTP client takes memory that other deployments need not spend.
+        from rankgate.clients.token_exchange import ExchangeBroker
+
+        return ExchangeBroker(settings.exchange, form)
+    if settings.file is not None:
+        broker = FileBroker(settings.file, form)
+        broker.check()
+        return broker
+    return NoBroker()

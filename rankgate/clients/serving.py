@@ -52,6 +52,10 @@ class Filter(Protocol):
         """Let those calls go that can come again: the process ends."""
         ...
 
+    def published(self) -> Mapping[str, Callable[[], str]]:
+        """Return the JSON documents that its pages show beside their own, by path; GateError where one has none now."""
+        ...
+
 
 Build = Callable[[Settings, Slot, Telemetry], AbstractAsyncContextManager[Filter]]
 """Holds a filter: entered before the first call, left after the last one, whatever happened in between."""
@@ -138,7 +142,9 @@ async def _serve(settings: Settings, slot: Slot, build: Build) -> None:
         if port is not None:
             from rankgate.clients import pages
 
-            port = await scope.enter_async_context(pages.serve(watch, registry, settings.health.address, port))
+            port = await scope.enter_async_context(
+                pages.serve(watch, registry, settings.health.address, port, filter_.published())
+            )
         # Longer than the longest call, so that a rolling restart cuts none.
         scope.push_async_callback(server.stop, drain_s(settings))
         await server.start()

@@ -10,6 +10,7 @@ from typing import Any
 
 from rankgate.clients.locks import held
 from rankgate.errors import SettingsError
+from rankgate.minting import new_key
 from rankgate.settings.text import to_toml
 
 __all__ = ["StateDirectory", "merged"]
@@ -50,6 +51,10 @@ class StateDirectory:
             "sockets": {"directory": self.path / "sockets"},
             "envoy": {"access_log": str(self.path / "access.log")},
         }
+
+    def minting_defaults(self) -> dict[str, Any]:
+        """Return the settings of a key to sign tokens with, made in this folder on first use."""
+        return {"credentials": {"minted": {"key_file": self.secret("minting.pem", new_key())}}}
 
     def secret(self, name: str, content: bytes) -> Path:
         """Return the file `name` (0600), written with `content` where it does not exist yet."""

@@ -30,7 +30,6 @@ from rankgate.settings.environment import PREFIX, unknown_variables
 from rankgate.settings.faults import told
 from rankgate.settings.guard import (
     STRUCTURED_TYPES,
-    CredentialSettings,
     MaskingSettings,
     PolicySettings,
     ProfileSettings,
@@ -38,6 +37,7 @@ from rankgate.settings.guard import (
 )
 from rankgate.settings.headers import CREDENTIALS
 from rankgate.settings.issuers import ClaimSettings, IssuerSettings
+from rankgate.settings.lending import CredentialSettings, ExchangeSettings, MintedSettings
 from rankgate.settings.trail import AuditSettings, LogSettings
 from rankgate.settings.watching import HealthSettings, TraceSettings
 
@@ -49,12 +49,14 @@ __all__ = [
     "ClaimSettings",
     "CredentialSettings",
     "EnvoySettings",
+    "ExchangeSettings",
     "HealthSettings",
     "IssuerSettings",
     "LimitSettings",
     "ListenSettings",
     "LogSettings",
     "MaskingSettings",
+    "MintedSettings",
     "Operator",
     "OwnerSettings",
     "PolicySettings",

@@ -1,4 +1,4 @@
-"""What a request must meet: routes, masking, policy, the lent credential."""
+"""What a request must meet: routes, masking, policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rankgate.settings.base import HeaderName, Name, NonEmpty, Operator, Section
 from rankgate.settings.headers import (
     DEFAULT_REQUEST_HEADERS,
     DEFAULT_RESPONSE_HEADERS,
-    carries_no_credential,
     unfit_for_request,
     unfit_for_response,
 )
@@ -20,7 +19,6 @@ from rankgate.settings.headers import (
 __all__ = [
     "HEALTH_PATH",
     "STRUCTURED_TYPES",
-    "CredentialSettings",
     "MaskingSettings",
     "PolicySettings",
     "ProfileSettings",
@@ -213,31 +211,3 @@ class PolicySettings(Section):
             raise ValueError("policy.url must be http://host:port, https://host:port or unix:///path")
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise ValueError("policy.url over plain http is accepted on loopback only; use https or a unix socket")
-
-
-class CredentialSettings(Section):
-    """The upstream credential lent to allowed requests."""
-
-    broker: Literal["none", "file"] = Field(
-        "none", description="`none`: the reranker needs no credential; `file`: a key from `file`."
-    )
-    file: Path | None = Field(None, description="File with the upstream key; re-read when it changes.")
-    header: HeaderName = Field("authorization", description="Header that carries the credential.")
-    scheme: str = Field(
-        "Bearer", pattern=r"^[A-Za-z0-9-]{0,32}$", description="Word before the credential; empty for none."
-    )
-
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        if (self.broker == "file") != (self.file is not None):
-            raise ValueError("credentials.broker file and credentials.file belong together")
-        if carries_no_credential(self.header):
-            raise ValueError(
-                f"credentials.header {self.header} cannot carry a credential; use authorization or an api-key header"
-            )
-        if self.broker == "none" and (self.header, self.scheme) != ("authorization", "Bearer"):
-            raise ValueError(
-                "credentials.header and credentials.scheme have no effect with broker none; "
-                'remove them, or set broker = "file" and credentials.file'
-            )
-        return self

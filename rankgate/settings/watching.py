@@ -18,6 +18,8 @@ SLOTS = 64
 class HealthSettings(Section):
     """Probes and metrics over HTTP: `/livez`, `/readyz` and `/metrics` of each filter process, `/metrics` of Envoy.
 
+    With broker `minted` the ext_authz processes also serve the public keys, at `/.well-known/jwks.json`.
+
     Unset ports serve nothing. The process with slot n has its filter's port plus n; port 0 is any free one, which the
     log names. There is no TLS and no login, and nothing about callers: open it to probes and Prometheus only.
     """

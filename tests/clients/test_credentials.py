@@ -1,14 +1,14 @@
 """The file broker lends what the file holds now, and lends nothing where that cannot be a credential."""
 
 import pytest
+from fakes.lending import KEY, grant
 
 from rankgate.clients.credentials import broker_for
-from rankgate.credentials import Grant, contains
+from rankgate.credentials import contains
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import CredentialSettings
 
-KEY = b"k" * 32
-GRANT = Grant("dec-1", "search-svc", "acme", "cohere-v2")
+GRANT = grant()
 
 
 def broker(path, **settings):
@@ -67,7 +67,7 @@ async def test_a_file_that_vanishes_is_not_lent_from_memory(key_file):
 async def test_a_credential_kind_the_broker_does_not_have_is_refused(key_file):
     for one in (broker(key_file), broker_for(CredentialSettings(), KEY)):
         with pytest.raises(GateError) as caught:
-            await one.lease(Grant("dec-1", "s", "t", "r", kind="minted"))
+            await one.lease(grant(kind="minted"))
         assert caught.value.reason is Reason.CREDENTIAL_UNAVAILABLE
 
 

@@ -16,7 +16,7 @@ from rankgate.clients import probes
 from rankgate.clients.metrics import new_registry
 from rankgate.clients.probes import Health
 from rankgate.clients.slot import Slot
-from rankgate.errors import SettingsError
+from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import HealthSettings
 
 SLOT = Slot("ext_authz", 0)
@@ -81,9 +81,31 @@ class Pages:
 @pytest.fixture
 async def pages(health: Health) -> AsyncIterator[Pages]:
     registry = new_registry(SLOT)
-    async with served.serve(health, registry, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session:
+    async with served.serve(health, registry, "127.0.0.1", 0, {}) as port, aiohttp.ClientSession() as session:
         assert port
         yield Pages(session, port)
+
+
+async def test_what_a_filter_publishes_is_made_anew_and_its_absence_is_told_by_a_word(health: Health) -> None:
+    there = ['{"keys": [1]}', '{"keys": [2]}']
+
+    def document() -> str:
+        if not there:
+            raise GateError(Reason.CREDENTIAL_UNAVAILABLE, "key file")
+        return there.pop(0)
+
+    serving = served.serve(health, new_registry(SLOT), "127.0.0.1", 0, {"/document": document})
+    async with serving as port, aiohttp.ClientSession() as session:
+        found = []
+        for _ in range(3):
+            async with session.get(f"http://127.0.0.1:{port}/document") as answer:
+                kept = answer.headers.get("cache-control")
+                found.append((answer.status, answer.content_type, kept, await answer.text()))
+    assert found == [
+        (200, "application/json", "max-age=60", '{"keys": [1]}'),
+        (200, "application/json", "max-age=60", '{"keys": [2]}'),
+        (503, "application/json", None, '{"reason": "credential_unavailable"}'),
+    ]
 
 
 async def test_nothing_is_ready_before_the_first_look(health: Health, pages: Pages) -> None:
@@ -167,7 +189,7 @@ async def test_a_port_that_is_taken_is_a_setting_that_cannot_work(health: Health
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"port {port} cannot be had"):
-            async with served.serve(health, new_registry(SLOT), "127.0.0.1", port):
+            async with served.serve(health, new_registry(SLOT), "127.0.0.1", port, {}):
                 pytest.fail("it was served")
 
 

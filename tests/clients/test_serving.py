@@ -35,6 +35,8 @@ class Echo:
         return grpc.method_handlers_generic_handler("test.Echo", {"Call": grpc.unary_unary_rpc_method_handler(call)})
     async def parts(self):
         return {}
+    def published(self):
+        return {}
 
 @contextlib.contextmanager
 def part(name):

@@ -9,6 +9,7 @@ import pytest
 
 from rankgate.clients.state import StateDirectory, merged
 from rankgate.errors import SettingsError
+from rankgate.minting import MintingKeys
 from rankgate.settings import load
 
 
@@ -29,6 +30,14 @@ def test_a_key_is_made_once(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path)
     first = state.defaults()["masking"]["key_file"].read_bytes()
     assert state.defaults()["masking"]["key_file"].read_bytes() == first
+
+
+def test_a_key_to_sign_with_is_made_once_and_is_private(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    files = [state.minting_defaults()["credentials"]["minted"]["key_file"] for _ in range(2)]
+    assert files[0] == files[1]
+    assert mode(files[0]) == 0o600
+    assert MintingKeys.read(files[0].read_bytes()).public
 
 
 def test_a_second_gate_is_refused_while_the_first_runs(tmp_path: Path) -> None:

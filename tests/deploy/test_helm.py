@@ -266,6 +266,45 @@ def test_values_become_settings(rendered: tuple[str, str], manifests: list[Manif
     assert found.issuers[0].claims.tenant == r"kubernetes\.io.namespace"
 
 
+ISSUED = {"issuer": "https://gate.example", "audience": "engine"}
+EXCHANGED = {"token_url": "https://idp.example/token", "client_id": "gate", "audiences": ["engine"]}
+LENT = {
+    "upstream_key": ({"upstreamKey": True}, {}),
+    "minting_keys": ({"mintingKeys": True}, {"minted": ISSUED}),
+    "exchange_secret": ({"exchangeSecret": True}, {"exchange": EXCHANGED}),
+}
+
+
+@pytest.mark.parametrize("name", LENT)
+def test_what_a_broker_works_with_is_mounted_where_the_settings_look_for_it(name: str, tmp_path: Path) -> None:
+    keys, credentials = LENT[name]
+    values = PLAIN | {"keys": PLAIN["keys"] | keys, "settings": {"credentials": credentials}}
+    found = documents(render(values, tmp_path))
+    lent = settings(found).credentials
+    files = {
+        "upstream_key": lent.file,
+        "minting_keys": lent.minted and lent.minted.key_file,
+        "exchange_secret": lent.exchange and lent.exchange.client_secret_file,
+    }
+    assert files[name] == Path("/run/secrets/upstream") / name
+    pod = pod_spec(find(found, "Deployment"))
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "rankgate-upstream")
+    assert volume["secret"]["items"] == [{"key": name, "path": name}]
+    mounted = [
+        container["name"]
+        for container in (*pod["initContainers"], *pod["containers"])
+        if any(mount["name"] == "rankgate-upstream" for mount in container.get("volumeMounts", ()))
+    ]
+    assert mounted == ["ext-authz"]
+
+
+def test_a_gate_of_the_chart_lends_one_credential(tmp_path: Path) -> None:
+    both = {"keys": {"existingSecret": "keys", "upstreamKey": True, "mintingKeys": True}}
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        render(PLAIN | both, tmp_path)
+    assert "a gate lends one credential" in caught.value.stderr
+
+
 def test_what_prometheus_is_told_to_scrape_is_there(tmp_path: Path) -> None:
     found = documents(render(FULL, tmp_path))
     ports = {
@@ -309,6 +348,7 @@ def test_an_image_is_named_by_its_digest_where_there_is_one(
         ({"settings": {"sockets": {"directory": "/tmp"}}}, "sockets"),
         ({"settings": {"limits": {"documents": "many"}}}, "documents"),
         ({"settings": {"issuers": []}}, "issuers"),
+        ({"settings": {"credentials": {"minted": ISSUED | {"key_file": "/k"}}}}, "key_file"),
         ({"opa": {"enable": True}}, "enable"),
         ({"image": {"digest": "sha256:short"}}, "digest"),
         ({"reranker": {"preStopSeconds": 0}}, "preStopSeconds"),

@@ -5,7 +5,7 @@ import dataclasses
 import json
 
 import pytest
-from fakes.gate import BODY, MAIL, Broker, Policy, Trail, call, gate
+from fakes.gate import BODY, MAIL, PRINCIPAL, Broker, Policy, Trail, call, gate
 from fakes.handing import CREDENTIAL, KEYS
 
 from ext_authz.check import check
@@ -32,6 +32,17 @@ def without(name, *others, **changes):
 
 
 # -- an allow ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_credential_is_asked_for_this_caller_this_token_and_this_body():
+    one = gate({"allowed": True, "rankgate": {"credential": "other"}})
+    decision, event = await decide(one)
+    (grant,) = one.credentials.grants
+    assert (grant.decision_id, grant.route, grant.kind) == ("dec-1", "rerank", "other")
+    assert (grant.issuer, grant.subject, grant.tenant) == (PRINCIPAL.issuer, PRINCIPAL.subject, PRINCIPAL.tenant)
+    assert (grant.token.reveal(), grant.expires) == ("good", PRINCIPAL.expires)
+    assert grant.body_digest == keyed_digest(KEYS.digest("acme"), BODY)
+    assert grant.body_digest == decision.handoff.body_digest == event.call.body_digest
 
 
 async def test_an_allowed_call_gets_a_handoff_a_lease_and_a_record():

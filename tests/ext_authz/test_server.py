@@ -62,7 +62,7 @@ async def serve(tmp_path):
     async def _serve(one):
         telemetry = Telemetry.local(Slot("ext_authz", 0))
         metrics = DecisionMetrics(telemetry.registry, ["rerank"])
-        authorization = Authorization(one, one.audit, metrics, telemetry.tracer, ready=ready)
+        authorization = Authorization(one, one.audit, metrics, telemetry.tracer, ready=ready, published={})
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((authorization.handler(),))
         server.add_insecure_port(f"unix:{tmp_path}/s")

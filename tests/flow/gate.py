@@ -300,7 +300,11 @@ class Gate:
             ],
             "masking": {"key_file": str(self.directory / "masking.key")},
             "policy": {"engine": "embedded", "directory": str(self.directory / "policy")},
-            "credentials": {"broker": "file", "file": str(self.directory / "upstream.key")},
+            "credentials": (
+                {}
+                if "broker" in self._overrides.get("credentials", {})
+                else {"broker": "file", "file": str(self.directory / "upstream.key")}
+            ),
             "audit": {
                 "directory": str(self.directory / "audit"),
                 "redis_url": f"unix://{self.directory}/valkey.sock",

@@ -99,6 +99,13 @@ def test_every_fault_is_named_and_no_value_is_repeated() -> None:
 
 
 STATIC = {"issuers.0.preset": "static", "issuers.0.jwks_file": "jwks.json"}
+MINTED = {"issuer": "https://gate.example", "audience": "engine", "key_file": "k"}
+EXCHANGE = {
+    "token_url": "https://idp.example/token",
+    "client_id": "gate",
+    "client_secret_file": "s",
+    "audiences": ("engine",),
+}
 REDIS = {"audit.redis_url": "redis://127.0.0.1:6379"}
 
 # changes, and what the refusal has to say: the setting, and where it helps the remedy.
@@ -203,6 +210,32 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"credentials.header": "x-envoy-key"}, "cannot carry a credential"),
     ({"credentials.header": "api-key"}, "no effect with broker none"),
     ({"credentials.scheme": ""}, "no effect with broker none"),
+    ({"credentials.broker": "minted"}, "credentials.broker minted and credentials.minted belong together"),
+    ({"credentials.minted": MINTED}, "credentials.broker minted and credentials.minted belong together"),
+    (
+        {"credentials.broker": "file", "credentials.file": "f", "credentials.exchange": EXCHANGE},
+        "credentials.broker exchange and credentials.exchange belong together",
+    ),
+    *(
+        ({"credentials.broker": "minted", "credentials.minted": MINTED | {"lifetime_s": seconds}}, "minted.lifetime_s")
+        for seconds in (4, 61)
+    ),
+    *(
+        ({"credentials.broker": "exchange", "credentials.exchange": EXCHANGE | change}, said)
+        for change, said in (
+            ({"token_url": "http://idp.example/token"}, "token_url must be https"),
+            ({"token_url": "http://127.0.0.1/token"}, "token_url must be https"),
+            ({"token_url": "http://idp.example/token", "insecure_http": True}, "token_url must be https"),
+            ({"token_url": "https://gate:s3cret@idp.example/token"}, "must not have a user"),
+            ({"token_url": "https://idp.example/token#a"}, "must not have a user or a fragment"),
+            ({"token_url": "https://idp.example:0/token"}, "token_url has no usable port"),
+            ({"token_url": "http://127.0.0.1/t", "insecure_http": True, "ca_file": "c"}, "ca_file has no effect"),
+            ({"client_key_file": "k"}, "needs one of client_secret_file and client_key_file"),
+            ({"client_secret_file": None}, "needs one of client_secret_file and client_key_file"),
+            ({"audiences": ()}, "needs audiences or resources"),
+            ({"scopes": ("two words",)}, "credentials.exchange.scopes"),
+        )
+    ),
     ({"audit.redis_user": "u"}, "no effect without audit.redis_url"),
     ({"audit.redis_url": "http://127.0.0.1"}, "audit.redis_url must be"),
     ({"audit.redis_url": "redis://u:p@127.0.0.1"}, "must not hold a user or password"),
@@ -340,6 +373,12 @@ ACCEPTED: list[dict[str, Any]] = [
     {"policy.engine": "opa", "policy.url": "unix:///run/opa.sock"},
     {"policy.engine": "opa", "policy.url": "https://opa.example:8181/"},
     {"credentials.broker": "file", "credentials.file": "f", "credentials.header": "api-key", "credentials.scheme": ""},
+    {"credentials.broker": "minted", "credentials.minted": MINTED | {"lifetime_s": 60}},
+    {"credentials.broker": "exchange", "credentials.exchange": EXCHANGE},
+    {
+        "credentials.broker": "exchange",
+        "credentials.exchange": EXCHANGE | {"token_url": "http://127.0.0.1:9/token", "insecure_http": True},
+    },
     {"audit.redis_url": "rediss://redis.example", "audit.redis_ca_file": "ca"},
     {"audit.redis_url": "unix:///run/redis.sock"},
     {"audit.redis_url": "redis://localhost"},

@@ -104,7 +104,7 @@ seccompProfile: {type: RuntimeDefault}
     {{- if $.Values.jwks.configMap }}
     - {name: rankgate-jwks, mountPath: /etc/rankgate/jwks, readOnly: true}
     {{- end }}
-    {{- if $.Values.keys.upstreamKey }}
+    {{- if include "rankgate.lent" $ }}
     - {name: rankgate-upstream, mountPath: /run/secrets/upstream, readOnly: true}
     {{- end }}
 {{- end }}
@@ -149,9 +149,9 @@ seccompProfile: {type: RuntimeDefault}
 # Mounted into the containers that need them alone; readable there, because they run as another user.
 - name: rankgate-masking
   secret: {secretName: {{ include "rankgate.keys" . }}, defaultMode: 0444, items: [{key: masking_key, path: masking_key}]}
-{{- if .Values.keys.upstreamKey }}
+{{- with include "rankgate.lent" . }}
 - name: rankgate-upstream
-  secret: {secretName: {{ include "rankgate.keys" . }}, defaultMode: 0444, items: [{key: upstream_key, path: upstream_key}]}
+  secret: {secretName: {{ include "rankgate.keys" $ }}, defaultMode: 0444, items: [{key: {{ . }}, path: {{ . }}}]}
 {{- end }}
 {{- if .Values.tls.existingSecret }}
 - name: rankgate-tls

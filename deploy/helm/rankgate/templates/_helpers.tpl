@@ -31,6 +31,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- required "keys.existingSecret: name a Secret with masking_key: kubectl create secret generic NAME --from-file=masking_key" .Values.keys.existingSecret -}}
 {{- end -}}
 
+{{/* What of the Secret the broker works with: its key, empty where nothing is lent. */}}
+{{- define "rankgate.lent" -}}
+{{- $lent := list -}}
+{{- if .Values.keys.upstreamKey }}{{ $lent = append $lent "upstream_key" }}{{ end -}}
+{{- if .Values.keys.mintingKeys }}{{ $lent = append $lent "minting_keys" }}{{ end -}}
+{{- if .Values.keys.exchangeSecret }}{{ $lent = append $lent "exchange_secret" }}{{ end -}}
+{{- if gt (len $lent) 1 }}{{ fail "keys: a gate lends one credential; set one of upstreamKey, mintingKeys and exchangeSecret" }}{{ end -}}
+{{- join "" $lent -}}
+{{- end -}}
+
 {{/* An image by digest where there is one: (dict "image" .Values.x.image "context" .) */}}
 {{- define "rankgate.image" -}}
 {{- $own := .context.Values.image -}}
@@ -63,7 +73,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $_ := set $audit "redis_ca_file" "/run/secrets/redis/ca.crt" -}}
 {{- end -}}
 {{- $credentials := dict "broker" "none" -}}
-{{- if .Values.keys.upstreamKey }}{{ $credentials = dict "broker" "file" "file" "/run/secrets/upstream/upstream_key" }}{{ end -}}
+{{- $lent := include "rankgate.lent" . -}}
+{{- $file := printf "/run/secrets/upstream/%s" $lent -}}
+{{- if eq $lent "upstream_key" }}{{ $credentials = dict "broker" "file" "file" $file }}{{ end -}}
+{{- if eq $lent "minting_keys" }}{{ $credentials = dict "broker" "minted" "minted" (dict "key_file" $file) }}{{ end -}}
+{{- if eq $lent "exchange_secret" }}{{ $credentials = dict "broker" "exchange" "exchange" (dict "client_secret_file" $file) }}{{ end -}}
 {{- $owned := dict
       "listen" $listen
       "upstream" (dict "url" (printf "http://127.0.0.1:%d" (int .Values.reranker.port)))
