@@ -114,7 +114,8 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate, wait: Wait) 
     settings = gate.settings
     case.route = route = settings.route(http.route)
     # 1 identity
-    case.principal = principal = await _principal(http, route, gate)
+    token = bearer(http.values("authorization"))
+    case.principal = principal = await _principal(token, route, gate)
     # 2 surface
     if route is None:
         raise GateError(Reason.PATH_UNKNOWN)
@@ -147,7 +148,7 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate, wait: Wait) 
             break
         # Somebody decided meanwhile; the token may have run out, and the policy may see it otherwise by now.
         in_time = gate.deadline(settings.limits.decision_s)
-        case.principal = principal = await _principal(http, route, gate)
+        case.principal = principal = await _principal(token, route, gate)
     # 7 ready?
     if not await soon(gate.processor.ready(), Reason.PROCESSOR_UNAVAILABLE):
         raise GateError(Reason.PROCESSOR_UNAVAILABLE)
@@ -171,9 +172,8 @@ async def _decide(http: HttpRequest | None, case: Case, gate: Gate, wait: Wait) 
     return allowed
 
 
-async def _principal(http: HttpRequest, route: RouteSettings | None, gate: Gate) -> Principal:
+async def _principal(token: str, route: RouteSettings | None, gate: Gate) -> Principal:
     """Return who calls, by a token that is good now."""
-    token = bearer(http.values("authorization"))
     verifying = gate.identities.verify(token, route.audiences if route else (), gate.clock())
     return await soon(verifying, Reason.KEYS_UNAVAILABLE)
 
