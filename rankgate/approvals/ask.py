@@ -103,7 +103,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         """Read what `encode` wrote; raises ValueError for anything else."""
         try:
             return msgspec.json.decode(body, type=cls)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             raise ValueError("no approval") from None
 
 
