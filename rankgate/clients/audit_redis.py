@@ -33,6 +33,8 @@ _BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
     (redis.exceptions.ConnectionError, "unreachable"),
     (OSError, "unreachable"),
 )
+# Redis 7.0, and all since: what a command within a script lacks has no code of its own.
+_WITHIN_SCRIPTS = ("The user executing the script can't", "ACL failure in script")
 _BY_CODE = {
     "WRONGTYPE": "wrong_type",
     "MISCONF": "misconfigured",
@@ -124,7 +126,7 @@ def fault_word(error: Exception) -> str:
     # Over a unix socket the asynchronous client makes a failure to connect of whatever befell it after connecting.
     if type(error) is redis.ConnectionError and isinstance(error.__cause__, redis.RedisError):
         error = error.__cause__
-    if "ACL failure in script" in str(error):
+    if any(words in str(error) for words in _WITHIN_SCRIPTS):
         return "no_permission"
     code = server_text(error).split(" ", 1)[0]
     if isinstance(error, redis.ResponseError) and code in _BY_CODE:
