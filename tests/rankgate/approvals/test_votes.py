@@ -23,7 +23,8 @@ ORDER = 2**252 + 27742317777372353535851937790883648493
 def a_vote(**changes: Any) -> Vote:
     members: dict[str, Any] = {
         "approval": "apr-1", "record": "r", "use_digest": "u", "plan_digest": "p",
-        "requirement": Requirement(("risk",)), "voter": VOTER, "choice": Choice.APPROVE, "reason": "fine", "time_ms": 1, "expires_ms": 2,
+        "requirement": Requirement(("risk",)), "voter": VOTER,
+        "choice": Choice.APPROVE, "reason": "fine", "time_ms": 1, "expires_ms": 2,
     }  # fmt: skip
     return Vote(**(members | changes))
 
