@@ -174,8 +174,8 @@ def _kept(url: str | None) -> KeptToken:
     """Return the kept token, if it is for the console at `url` and still valid; raises ConsoleError."""
     import time
 
+    from rankgate.clients.asking import safe_address
     from rankgate.clients.console import ConsoleError
-    from rankgate.clients.origins import safe_address
 
     wanted = None if not url else safe_address("--console", url)
     kept = token_file().read()

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
-from rankgate.clients.origins import TIMEOUT, ask, http_client, json_object, safe_address
+from rankgate.clients.asking import TIMEOUT, ask, http_client, json_object, safe_address
 
 __all__ = ["ConsoleClient", "ConsoleError", "OpenId", "Outcome", "TimedOutError"]
 

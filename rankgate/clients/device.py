@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeGuard
 
 import httpx
 
+from rankgate.clients.asking import ask, http_client, is_safe, json_object, safe_address
 from rankgate.clients.console import OpenId
-from rankgate.clients.origins import ask, http_client, is_safe, json_object, safe_address
 
 __all__ = ["DeviceError", "Prompt", "Signed", "device_login"]
 
