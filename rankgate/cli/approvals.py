@@ -241,14 +241,15 @@ def reviews() -> None:
 @reviews.command("list", epilog=EXIT_CODES)
 @console_options
 @click.option("--state", type=click.Choice(["open", "closed"]), default="open", show_default=True, help="Which ones.")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="Most that are listed.")
 @output_option
 @click.pass_context
 def list_reviews(
-    ctx: click.Context, url: str | None, ca_file: Path | None, state: Literal["open", "closed"], output: str
+    ctx: click.Context, url: str | None, ca_file: Path | None, state: Literal["open", "closed"], limit: int, output: str
 ) -> None:
     """List review items, newest first."""
     with session(ctx, url, ca_file) as console:
-        found = console.reviews(state)
+        found = console.reviews(state, limit)
     if output == "json":
         for item in found:
             print_json(item)

@@ -5,7 +5,6 @@ One origin, one token. No redirect is followed: the token goes nowhere else.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -125,9 +124,9 @@ class ConsoleClient:
         """Let no vote of `person` until now count any more."""
         return self._post("revocations", {"person": person, "reason": reason})
 
-    def reviews(self, state: Literal["open", "closed"]) -> list[Outcome]:
-        """Return what calls that broke the glass left."""
-        return self._items("reviews", state=state)
+    def reviews(self, state: Literal["open", "closed"], limit: int) -> list[Outcome]:
+        """Return what calls that broke the glass left, newest first."""
+        return self._items("reviews", state=state, limit=limit)
 
     def close_review(self, review: str, reason: str) -> Outcome:
         """Say that somebody looked at it."""
@@ -187,12 +186,8 @@ class ConsoleClient:
         return found
 
     def _items(self, path: str, **query: str | int) -> list[Outcome]:
-        body = self._ask("GET", path, params=query)
-        try:
-            found = json.loads(body)
-        except (ValueError, RecursionError):
-            found = None
-        items = found.get("items") if isinstance(found, dict) else found
+        found = json_object(self._ask("GET", path, params=query)) or {}
+        items = found.get(path)
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise ConsoleError("answer_invalid", "the answer is not the console's; is the address right?")
         return items

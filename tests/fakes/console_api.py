@@ -107,9 +107,9 @@ class ConsoleApi:
                 exchange.json({"people": [body["person"]], "approvals": 1})
             case ["reviews"]:
                 closed = "state=closed" in exchange.query
-                exchange.json({"items": [one for one in self.reviews if bool(one.get("closed_by")) is closed]})
+                exchange.json({"reviews": [one for one in self.reviews if bool(one.get("closed_by")) is closed]})
             case ["reviews", _, "close"]:
-                exchange.json({"state": "closed"})
+                exchange.send(b"", 204)
             case ["events"]:
                 exchange.stream(self._stream())
             case _:
@@ -123,7 +123,7 @@ class ConsoleApi:
             for identity, item in sorted(self.approvals.items(), reverse=True)
             if (states is None or item["state"] in states) and (not query.get("before") or identity < query["before"])
         ]
-        exchange.json({"items": found[: int(query["limit"])]})
+        exchange.json({"approvals": found[: int(query["limit"])]})
 
     def _one(self, exchange: Exchange, person: str, item: dict[str, Any], what: str, body: Any) -> None:
         if not what:
@@ -153,5 +153,7 @@ class ConsoleApi:
                 yield f"id: {place}-{number}\nevent: {kind}\ndata: {data}\n\n".encode()
 
     @staticmethod
-    def _refuse(exchange: Exchange, status: int, code: str, detail: str) -> None:
-        exchange.json({"status": status, "code": code, "detail": detail}, status, "application/problem+json")
+    def _refuse(exchange: Exchange, status: int, code: str, title: str) -> None:
+        exchange.json(
+            {"type": "about:blank", "title": title, "status": status, "code": code}, status, "application/problem+json"
+        )
