@@ -52,6 +52,14 @@ def test_the_gates_settings_are_settings() -> None:
     assert ApprovalSettings.model_validate(section).owners[0].people == ("ada@acme.example",)
 
 
+def test_the_consoles_settings_are_settings() -> None:
+    settings = pytest.importorskip("rankgate.console.settings", reason="the console is not there")
+    _, console, webhook = map(tomllib.loads, blocks("toml"))
+    found = settings.ConsoleSettings.model_validate(console | webhook)
+    assert found.login.cli_client_id == "rankgate-cli"
+    assert set(found.webhook.events) <= {*EVENTS}
+
+
 def test_the_receiver_verifies_the_sample_message() -> None:
     secret = "whsec_" + "A" * 43 + "="
     seen: list[Any] = []

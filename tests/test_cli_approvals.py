@@ -108,6 +108,7 @@ class TestShow:
             "who owns <IBAN_CODE>?", "document 0", "a <EMAIL_ADDRESS>",
         ):  # fmt: skip
             assert text in shown
+        assert all(line == line.rstrip() and len(line) < 120 for line in shown.splitlines())
 
     def test_nothing_in_it_commands_a_terminal_or_is_taken_for_markup(self, console: ConsoleApi) -> None:
         evil = "\x1b]0;owned\x07\x9b2J[red]x[/red] :smile: \u202e\r"

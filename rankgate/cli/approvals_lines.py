@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+import click
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -77,15 +78,13 @@ def details(item: Mapping[str, Any], *, stderr: bool = False) -> None:
     rows += [("vote", _vote(_mapping(vote))) for vote in _list(item.get("votes"))]
     if objection := item.get("objection"):
         rows.append(("you", _text(OBJECTIONS.get(str(objection), objection))))
-    console = _console(stderr=stderr)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
         if value.plain:
             table.add_row(Text(name), value)
-    console.print(table)
-    _preview(console, _mapping(item.get("preview")))
+    _print(table, *_preview(_mapping(item.get("preview"))), stderr=stderr)
 
 
 def outcome(item: Mapping[str, Any], approval: str) -> None:
@@ -95,19 +94,19 @@ def outcome(item: Mapping[str, Any], approval: str) -> None:
     _print(Text.assemble(_text(item.get("id") or approval), "  ", _state(item.get("state")), more), stderr=False)
 
 
-def _preview(console: Console, preview: Mapping[str, Any]) -> None:
+def _preview(preview: Mapping[str, Any]) -> Iterator[RenderableType]:
     texts = [("query", preview.get("query")), ("instruction", preview.get("instruction"))]
     for document in _list(preview.get("documents")):
         position, text = document if isinstance(document, list) and len(document) == 2 else ("?", document)
         texts.append((f"document {_plain(position)}", text))
     for name, text in texts:
         if isinstance(text, str) and text:
-            console.print(Text(f"\n{printable(name)}", style="bold"))
+            yield Text(f"\n{printable(name)}", style="bold")
             # Lines of a text stay lines; whatever else moves a cursor is written out.
             lines = Text("\n").join(Text(printable(line)) for line in text.split("\n"))
-            console.print(Padding(lines, (0, 0, 0, 2)), soft_wrap=False)
+            yield Padding(lines, (0, 0, 0, 2), expand=False)
     if preview.get("cut"):
-        console.print(Text("\n(The preview is cut short.)", style="dim"))
+        yield Text("\n(The preview is cut short.)", style="dim")
 
 
 def _plan(plan: Mapping[str, Any]) -> str:
@@ -186,11 +185,14 @@ def _table(*names: str) -> Table:
     return table
 
 
-def _print(value: Table | Text, *, stderr: bool) -> None:
-    _console(stderr=stderr).print(value)
-
-
-def _console(*, stderr: bool) -> Console:
+def _print(*values: RenderableType, stderr: bool) -> None:
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    if stream.isatty():
+        Console(file=stream, highlight=False, markup=False, emoji=False).print(*values, sep="\n")
+        return
+    # Where no terminal is, nothing is coloured, cut or filled up with spaces.
+    console = Console(file=stream, width=_PIPE, color_system=None, highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(*values, sep="\n")
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip(), err=stderr)
