@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("rankgate.cli.demo:demo", "Start everything and tell the story of a request."),
     "up": ("rankgate.cli.up:up", "Guard your own reranker."),
     "policy": ("rankgate.cli.policy:policy", "Check, test and evaluate policies."),
+    "approvals": ("rankgate.cli.approvals:approvals", "See what waits for a person, and decide it."),
     "audit": ("rankgate.cli.audit:audit", "Read the audit trail."),
     "config": ("rankgate.cli.config:config", "Check and describe settings."),
     "version": ("rankgate.cli.version:version", "Print the versions of rankgate and its engines."),

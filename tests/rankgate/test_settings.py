@@ -328,6 +328,8 @@ def test_a_variable_that_is_no_setting_of_its_section_is_refused(monkeypatch: py
         ("RANKGATE_CACHE", "/var/cache"),
         ("RANKGATE_TEST_NPM", "/tmp"),
         ("RANKGATE_CLI_UP_STATE", "/tmp"),
+        ("RANKGATE_CONSOLE", "https://approvals.example"),
+        ("RANKGATE_CONSOLE_TOKEN", "a.b.c"),
         ("RANKGATE_DEPLOYMENT", "blue"),
         ("RANKGATE_LIMTS__DOCUMENTS", ""),
         # A Kubernetes Service named rankgate or rankgate-console, in every pod of its namespace.
