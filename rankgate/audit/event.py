@@ -48,6 +48,8 @@ class What(StrEnum):
     CONFIG_RELOAD = "config_reload"
     LOG_BEGAN = "log_began"
     ALARM = "alarm"
+    CONSOLE = "console"
+    """A person did something at the console; `word` says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class CompletionEvent:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleEvent:
-    """Something about the gate itself: start, stop, reload, a new log, an alarm. `word` names the alarm."""
+    """Something about the gate or the console itself. `word` names the alarm, or what a person did at the console."""
 
     what: What
     time: int

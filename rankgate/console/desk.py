@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+import structlog
+
 from rankgate.approvals import (
     OPEN,
     Change,
@@ -28,15 +30,16 @@ from rankgate.approvals import (
     Vote,
     VoteKeys,
     objection,
-    record_digest,
 )
-from rankgate.console.people import Person, shown
+from rankgate.console.people import Person
 from rankgate.console.refusals import Refusal, RefusedError
-from rankgate.console.sight import Sight, detail_of, item_of, review_of, sees, sight
+from rankgate.console.sight import Sight, detail_of, item_of, may_not_close, review_of, sees, sight
 from rankgate.console.views import Detail, Item, ReviewItem, Revoked
 from rankgate.errors import GateError
 
-__all__ = ["Book", "Desk", "Shelf"]
+__all__ = ["Book", "Desk", "Shelf", "told_reason"]
+
+log = structlog.get_logger(__name__)
 
 REASON_CHARS = 1000
 ATTEMPTS = 5
@@ -89,9 +92,8 @@ class Desk:
         while len(found) < limit and scanned < SCAN:
             async with _available():
                 page = await self._store.listing(states, PAGE, before)
-            for stored in page:
-                if sees(person, stored.ask):
-                    found.append(item_of(person, self._sight(stored), self._now_ms()))
+            now = self._now_ms()
+            found += [item_of(person, self._sight(one), now) for one in page if sees(person, one.ask)]
             if len(page) < PAGE:
                 break
             scanned += len(page)
@@ -142,16 +144,14 @@ class Desk:
                 written = True
             change = await self._settle(stored, standing.state, "voted", person.voter.person, statement)
             if change is not Change.STALE:
-                await self._journal.write("vote_outcome", person.voter.person, approval=approval, outcome=change.value)
-            if change is Change.DONE:
-                return await self._after(person, approval)
-            if change is Change.CLOSED:
-                raise RefusedError(Refusal.CLOSED)
+                await self._note("vote_outcome", person, approval=approval, outcome=change.value)
+                return await self._outcome(person, approval, change)
+        await self._note("vote_outcome", person, approval=approval, outcome=Change.STALE.value)
         raise RefusedError(Refusal.BUSY)
 
     async def withdraw(self, person: Person, approval: str, record: str) -> Detail:
         """Take the person's own vote back, while the approval is open."""
-        await self._journal.write("withdrawal", person.voter.person, approval=approval)
+        written = False
         for _ in range(ATTEMPTS):
             stored = await self._read(person, approval)
             seen = self._sight(stored)
@@ -161,34 +161,62 @@ class Desk:
                 raise RefusedError(Refusal.RECORD_CHANGED)
             if not any(vote.voter.person == person.voter.person for vote in seen.votes):
                 raise RefusedError(Refusal.NO_VOTE)
+            if not written:
+                await self._journal.write("withdrawal", person.voter.person, approval=approval, record=record)
+                written = True
             standing = seen.standing(self._now_ms(), seen.votes_without(person.voter.person))
             change = await self._settle(stored, standing.state, "withdrawn", person.voter.person)
-            if change is Change.DONE:
-                return await self._after(person, approval)
-            if change is Change.CLOSED:
-                raise RefusedError(Refusal.CLOSED)
+            if change is not Change.STALE:
+                await self._note("withdrawal_outcome", person, approval=approval, outcome=change.value)
+                return await self._outcome(person, approval, change)
+        await self._note("withdrawal_outcome", person, approval=approval, outcome=Change.STALE.value)
         raise RefusedError(Refusal.BUSY)
 
     async def cancel(self, person: Person, approval: str, reason: str) -> Detail:
         """Close an open approval without a decision."""
         _operates(person)
         reason = told_reason(reason)
-        await self._journal.write("cancellation", person.voter.person, approval=approval, reason=reason)
+        written = False
         for _ in range(ATTEMPTS):
             stored = await self._read(person, approval)
+            if stored.state not in OPEN:
+                raise RefusedError(Refusal.CLOSED)
+            if not written:
+                await self._journal.write("cancellation", person.voter.person, approval=approval, reason=reason)
+                written = True
             async with _available():
                 change = await self._store.settle(stored, State.CANCELLED, kind="cancelled", note=reason)
-            if change is Change.DONE:
-                return await self._after(person, approval)
-            if change is Change.CLOSED:
-                raise RefusedError(Refusal.CLOSED)
+            if change is not Change.STALE:
+                await self._note("cancellation_outcome", person, approval=approval, outcome=change.value)
+                return await self._outcome(person, approval, change)
+        await self._note("cancellation_outcome", person, approval=approval, outcome=Change.STALE.value)
         raise RefusedError(Refusal.BUSY)
 
     async def revoke(self, person: Person, whom: str, reason: str) -> Revoked:
         """Let no vote that `whom` (a person, or one of their names) cast until now count any more."""
         _operates(person)
         reason = told_reason(reason)
-        raise NotImplementedError
+        people = {
+            vote.voter.person
+            async for seen in self._open()
+            for vote in seen.votes
+            if whom == vote.voter.person or whom.lower() in vote.voter.names
+        }
+        if not people:
+            raise RefusedError(Refusal.PERSON_UNKNOWN)
+        now = self._now_ms()
+        for one in sorted(people):
+            await self._journal.write("revocation", person.voter.person, whom=one, reason=reason)
+            revocation = Revocation(person=one, reason=reason, by=person.voter.person, time_ms=now)
+            async with _available():
+                await self._store.revoke(one, self._signer.sign(revocation))
+        # From here on no gate counts the votes; what follows brings the stored states up to date.
+        changed = 0
+        async for seen in self._open():
+            if any(vote.voter.person in people for vote in seen.votes):
+                changed += await self._retally(seen)
+        await self._note("revocation_outcome", person, people=len(people), approvals=changed)
+        return Revoked(tuple(sorted(people)), changed)
 
     async def reviews(self, person: Person, *, closed: bool = False, limit: int = 100) -> Sequence[ReviewItem]:
         """Return what calls that broke the glass left, newest first, as far as `person` may see it."""
@@ -200,16 +228,86 @@ class Desk:
         """Say that somebody looked at it: neither the caller nor an owner of the machine."""
         _operates(person)
         reason = told_reason(reason)
-        raise NotImplementedError
+        async with _available():
+            found = await self._store.reviews(closed=False, limit=EVERY)
+        item = next((one for one in found if one.ask.id == review), None)
+        if item is None or item.ask.encode() != item.body:
+            raise RefusedError(Refusal.NOT_FOUND)
+        against = may_not_close(item.ask, person.voter)
+        if against is not None:
+            raise RefusedError(_OBJECTIONS[against])
+        await self._journal.write("review_closing", person.voter.person, review=review, reason=reason)
+        async with _available():
+            change = await self._store.close_review(review, person.voter.person, reason)
+        await self._note("review_outcome", person, review=review, outcome=change.value)
+        if change is not Change.DONE:
+            raise RefusedError(Refusal.CLOSED)
 
     async def expire_due(self) -> int:
         """Close what nobody decided in time; return how many."""
         async with _available():
             return await self._store.expire_due()
 
-    def events(self, after: str = "$") -> AsyncIterator[Sequence[Event]]:
-        """Yield what changes after the cursor `after` (`$`: from now on); [] at least every second."""
-        return self._store.events(after)
+    async def watch(self, person: Person, after: str = "$") -> AsyncIterator[Sequence[Event]]:
+        """Yield what changes after the cursor `after` (`$`: from now on) of what `person` may see.
+
+        [] at least every second, so that whoever listens can tell silence from an end.
+        """
+        visible: dict[str, bool] = {}
+        async with _available():
+            async for events in self._store.events(after):
+                yield [event for event in events if await self._may_know(person, event.approval, visible)]
+
+    async def _may_know(self, person: Person, approval: str, visible: dict[str, bool]) -> bool:
+        if person.may_view:
+            return True
+        if approval not in visible:
+            stored = await self._store.read(approval)
+            # A review item is no approval: only those who see everything hear of it.
+            visible[approval] = stored is not None and sees(person, stored.ask)
+        return visible[approval]
+
+    async def _open(self) -> AsyncIterator[Sight]:
+        """Yield every open approval."""
+        before = ""
+        for _ in range(EVERY // PAGE):
+            async with _available():
+                page = await self._store.listing(OPEN, PAGE, before)
+            for stored in page:
+                yield self._sight(stored)
+            if len(page) < PAGE:
+                return
+            before = page[-1].ask.id
+
+    async def _retally(self, seen: Sight) -> bool:
+        """Let the stored state follow the votes that count; tell whether it changed."""
+        for _ in range(ATTEMPTS):
+            stored = seen.stored
+            state = seen.standing(self._now_ms()).state
+            if stored.state not in OPEN or state is stored.state:
+                return False
+            change = await self._settle(stored, state, "revoked")
+            if change is not Change.STALE:
+                return change is Change.DONE
+            async with _available():
+                again = await self._store.read(stored.ask.id)
+            if again is None:
+                return False
+            seen = self._sight(again)
+        return False
+
+    async def _outcome(self, person: Person, approval: str, change: Change) -> Detail:
+        if change is Change.CLOSED:
+            raise RefusedError(Refusal.CLOSED)
+        stored = await self._read(person, approval)
+        return detail_of(person, self._sight(stored), self._now_ms(), None)
+
+    async def _note(self, kind: str, person: Person, **detail: str | int) -> None:
+        """Journal what came of a change that is journaled already: what was done is not undone by a full disk."""
+        try:
+            await self._journal.write(kind, person.voter.person, **detail)
+        except RefusedError:
+            log.error("outcome_not_journaled", kind=kind)  # noqa: TRY400  # the traceback would say no more
 
     def _sight(self, stored: Stored) -> Sight:
         return sight(stored, self._keys)
@@ -244,10 +342,6 @@ class Desk:
     async def _settle(self, stored: Stored, state: State, kind: str, person: str, statement: str = "") -> Change:
         async with _available():
             return await self._store.settle(stored, state, kind=kind, person=person, statement=statement)
-
-    async def _after(self, person: Person, approval: str) -> Detail:
-        stored = await self._read(person, approval)
-        return detail_of(person, self._sight(stored), self._now_ms(), None)
 
 
 _OBJECTIONS = {Objection.SELF: Refusal.SELF, Objection.OWNER: Refusal.OWNER, Objection.GROUP: Refusal.GROUP}

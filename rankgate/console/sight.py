@@ -25,7 +25,7 @@ from rankgate.approvals import (
 from rankgate.console.people import Person, shown
 from rankgate.console.views import Detail, Item, ReviewItem, VoteShown
 
-__all__ = ["Sight", "detail_of", "item_of", "review_of", "sees", "sight"]
+__all__ = ["Sight", "detail_of", "item_of", "may_not_close", "review_of", "sees", "sight"]
 
 
 @dataclass(frozen=True, slots=True)

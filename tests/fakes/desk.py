@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from fakes.desk_store import MemoryStore, make_ask
+
 from rankgate.approvals import Opener, Preview, Sealer, Signer, VoteKeys, Voter
 from rankgate.console.desk import Desk
 from rankgate.console.people import Person, Role
@@ -81,12 +82,12 @@ def _serve(port: int, name: str) -> None:
     import time
 
     import uvicorn
+    from starlette.applications import Starlette
     from starlette.middleware import Middleware
 
     from rankgate.console.app import _pages
     from rankgate.console.settings import ConsoleSettings
     from rankgate.console.site import Site
-    from starlette.applications import Starlette
 
     now = time.time_ns() // 1_000_000
     table = Table(now_ms=now)
