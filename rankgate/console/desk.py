@@ -248,6 +248,10 @@ class Desk:
         async with _available():
             return await self._store.expire_due()
 
+    def events(self, after: str = "$") -> AsyncIterator[Sequence[Event]]:
+        """Yield that something changed after the cursor `after`, whoever may see it: no reason to tell what."""
+        return self._store.events(after)
+
     async def watch(self, person: Person, after: str = "$") -> AsyncIterator[Sequence[Event]]:
         """Yield what changes after the cursor `after` (`$`: from now on) of what `person` may see.
 
@@ -339,7 +343,7 @@ class Desk:
             raise RefusedError(Refusal.NOT_FOUND)
         return stored
 
-    async def _settle(self, stored: Stored, state: State, kind: str, person: str, statement: str = "") -> Change:
+    async def _settle(self, stored: Stored, state: State, kind: str, person: str = "", statement: str = "") -> Change:
         async with _available():
             return await self._store.settle(stored, state, kind=kind, person=person, statement=statement)
 

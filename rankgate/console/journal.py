@@ -38,7 +38,7 @@ class Journal:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000, tools: Tools | None = None,
     ) -> Self:  # fmt: skip
         """Open the journal and note the start; raises SettingsError where the folder cannot be used."""
-        place = AuditSettings(directory=settings.directory, cap_bytes=settings.cap_bytes)
+        place = AuditSettings.model_validate({"directory": settings.directory, "cap_bytes": settings.cap_bytes})
         log = await asyncio.to_thread(
             FileLog.open, place, ROLE, 0, deployment=deployment, digest=_digest, version=VERSION, tools=tools
         )

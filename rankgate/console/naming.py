@@ -57,7 +57,8 @@ def _person(claims: dict[str, Any], subject: str, login: LoginSettings) -> str:
 
 def _names(claims: dict[str, Any], wanted: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names in lower case, those that are only claimed last: the first one is shown."""
-    sure, claimed = [], []
+    sure: list[str] = []
+    claimed: list[str] = []
     for name in wanted:
         value = claims.get(name)
         if value is None:
