@@ -118,8 +118,8 @@ class GateStore(Protocol):
         """Return the approval with its votes and the revocations."""
         ...
 
-    async def wait(self, approval: str, decision_id: str) -> None:
-        """Say, again every second, that a caller waits for `approval`."""
+    async def wait(self, waiting: Collection[tuple[str, str]]) -> None:
+        """Say, again every second, which calls wait: pairs of approval and decision id, in one go."""
         ...
 
     async def leave(self, approval: str, decision_id: str) -> None:

@@ -52,15 +52,17 @@ def objection(caller: Caller, requirement: Requirement, voter: Voter) -> Objecti
 
 
 def tally(
-    ask: Ask, votes: Iterable[Vote], *, caller: Caller, requirement: Requirement,
+    ask: Ask, body: bytes, votes: Iterable[Vote], *, caller: Caller, requirement: Requirement,
     revocations: Mapping[str, Revocation], now_ms: int,
 ) -> Standing:  # fmt: skip
     """Return where `ask` stands. `votes` are verified; those about anything else than `ask` do not count.
 
+    `body` are the bytes of `ask` as they are stored: a newer gate may have written more than this one reads.
+
     `caller` and `requirement` are today's: who may not agree, and what is needed, may have changed since the asking.
     One refusal of somebody who may vote is enough. `revocations` are by person.
     """
-    record = record_digest(ask.encode())
+    record = record_digest(body)
     counted = sorted(
         (vote for vote in votes if _counts(ask, record, vote, caller, requirement, revocations)),
         key=lambda vote: vote.time_ms,

@@ -1,4 +1,4 @@
-"""A connection to the trail's Redis, for the shipper and for readers, and one word for whatever it fails with."""
+"""How a Redis is connected to, for the trail and for approvals, and one word for whatever it fails with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["ANSWER_S", "connect", "fault_word", "server_text"]
+__all__ = ["ANSWER_S", "connect", "connection_options", "fault_word", "server_text"]
 
 CONNECT_S = 2.0
 ANSWER_S = 5.0
@@ -61,30 +61,45 @@ def connect(
 
     A certificate is checked against `ca_file`, the system's where None. Raises ValueError on another scheme.
     """
+    options = connection_options(url, user=user, password_file=password_file, ca_file=ca_file, answer_s=answer_s)
+    return redis.Redis(retry=Retry(NoBackoff(), 0), **options)
+
+
+def connection_options(
+    url: str,
+    *,
+    user: str | None = None,
+    password_file: Path | None = None,
+    ca_file: Path | None = None,
+    answer_s: float = ANSWER_S,
+    connect_s: float = CONNECT_S,
+) -> dict[str, Any]:
+    """Return what a client of either kind, blocking or not, is made with; all but `retry`, of which each has its own.
+
+    Raises ValueError on another scheme than redis, rediss or unix.
+    """
     parts = urlsplit(url)
     options: dict[str, Any] = {
         "socket_timeout": answer_s,
-        "socket_connect_timeout": CONNECT_S,
-        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": connect_s,
         "protocol": 2,
-        # Naming the library needs a permission that the trail's users do not have.
+        # Naming the library needs a permission that our users do not have.
         "driver_info": None,
     }
     if password_file is not None:
         options["credential_provider"] = _FromFile(user, password_file)
     if parts.scheme == "unix":
-        return redis.Redis(unix_socket_path=unquote(parts.path), **options)
+        return options | {"unix_socket_path": unquote(parts.path)}
     if parts.scheme not in {"redis", "rediss"}:
         raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
     if parts.scheme == "rediss":
         options |= {"ssl": True, "ssl_ca_certs": None if ca_file is None else str(ca_file)}
     database = parts.path.strip("/")
-    return redis.Redis(
-        host=parts.hostname or "localhost",
-        port=parts.port or 6379,
-        db=int(database) if database.isdecimal() else 0,
-        **options,
-    )
+    return options | {
+        "host": parts.hostname or "localhost",
+        "port": parts.port or 6379,
+        "db": int(database) if database.isdecimal() else 0,
+    }
 
 
 def server_text(error: Exception) -> str:
