@@ -97,7 +97,8 @@ async def assembled(settings: ConsoleSettings) -> AsyncIterator[Starlette]:
             # Known before the first page, so that its logout may lead to the issuer.
             await openid.metadata()
         yield application(
-            Site(desk=desk, settings=settings), sessions=sessions, login=Login(settings, openid, jwks, sessions, journal),
+            Site(desk=desk, settings=settings), sessions=sessions,
+            login=Login(settings, openid, jwks, sessions, journal),
             by_token=by_token, ready=ready, leaves_for=lambda: origin_of(openid.end_session),
         )  # fmt: skip
 
