@@ -67,7 +67,7 @@ class _Api:
         login = self._settings.login
         return JSONResponse(
             {
-                "issuer": login.issuer, "client_id": login.client_id, "audience": login.audience,
+                "issuer": login.issuer, "client_id": login.cli_client_id or login.client_id, "audience": login.audience,
                 "scopes": list(login.scopes),
             }
         )  # fmt: skip

@@ -16,6 +16,7 @@ import structlog
 
 from rankgate.approvals import (
     OPEN,
+    Ask,
     Change,
     Choice,
     DeskStore,
@@ -231,7 +232,7 @@ class Desk:
         async with _available():
             found = await self._store.reviews(closed=False, limit=EVERY)
         item = next((one for one in found if one.ask.id == review), None)
-        if item is None or item.ask.encode() != item.body:
+        if item is None or not _is_itself(item.ask, item.body, review):
             raise RefusedError(Refusal.NOT_FOUND)
         against = may_not_close(item.ask, person.voter)
         if against is not None:
@@ -336,8 +337,7 @@ class Desk:
     async def _read(self, person: Person, approval: str) -> Stored:
         async with _available():
             stored = await self._store.read(approval)
-        # What is stored under another name, or does not read back as it was written, is nothing to agree to.
-        if stored is None or stored.ask.id != approval or stored.ask.encode() != stored.body:
+        if stored is None or not _is_itself(stored.ask, stored.body, approval):
             raise RefusedError(Refusal.NOT_FOUND)
         if not sees(person, stored.ask):
             raise RefusedError(Refusal.NOT_FOUND)
@@ -358,6 +358,14 @@ def told_reason(reason: str) -> str:
     if not 1 <= len(text) <= REASON_CHARS or not all(line.isprintable() for line in lines):
         raise RefusedError(Refusal.REASON_INVALID)
     return text
+
+
+def _is_itself(ask: Ask, body: bytes, name: str) -> bool:
+    """Tell whether what was read is what its bytes say, under its own name: anything else is nothing to agree to."""
+    try:
+        return ask.id == name and Ask.decode(body) == ask
+    except ValueError:
+        return False
 
 
 def _operates(person: Person) -> None:

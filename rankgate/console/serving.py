@@ -78,7 +78,7 @@ async def assembled(settings: ConsoleSettings) -> AsyncIterator[Starlette]:
     async with contextlib.AsyncExitStack() as stack:
         journal = await Journal.open(settings.journal, settings.deployment)
         stack.push_async_callback(journal.close)
-        store = await ApprovalStore.connect(settings.state, settings.deployment, settings.history_s)
+        store = ApprovalStore.connect(settings.state, settings.deployment, settings.history_s)
         stack.push_async_callback(store.close)
         await verifier.start()
         stack.push_async_callback(verifier.stop)

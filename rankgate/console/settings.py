@@ -80,6 +80,9 @@ class LoginSettings(Section):
     issuer: NonEmpty = Field(description="Exact `iss` value and discovery base.")
     client_id: NonEmpty = Field(description="The console's own client at the issuer.")
     client_secret_file: Path | None = Field(None, description="File with the client's secret; unset: a public client.")
+    cli_client_id: NonEmpty | None = Field(
+        None, description="Public client that the command line logs in with (device flow); unset: `client_id`."
+    )
     scopes: tuple[NonEmpty, ...] = Field(
         ("openid", "profile", "email", "groups"), description="Scopes asked for at login; must hold `openid`."
     )

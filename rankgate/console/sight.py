@@ -13,7 +13,6 @@ from rankgate.approvals import (
     Review,
     Revocation,
     Standing,
-    State,
     Stored,
     Vote,
     VoteKeys,
@@ -41,13 +40,9 @@ class Sight:
         """Return where it stands at `now_ms` by its votes, or by `votes` in their place."""
         ask = self.stored.ask
         return tally(
-            ask, self.votes if votes is None else votes, caller=ask.caller, requirement=ask.requirement,
-            revocations=self.revocations, now_ms=now_ms,
+            ask, self.stored.body, self.votes if votes is None else votes, caller=ask.caller,
+            requirement=ask.requirement, revocations=self.revocations, now_ms=now_ms,
         )  # fmt: skip
-
-    def state(self, now_ms: int) -> State:
-        """Return the state to show: by the verified votes while it is open, whatever the store says."""
-        return self.standing(now_ms).state if self.stored.state in OPEN else self.stored.state
 
     def votes_without(self, person: str) -> list[Vote]:
         """Return the votes of everybody else."""

@@ -36,7 +36,7 @@ async def person_by_token(
 
 def _is_person(claims: dict[str, Any], kind: str, login: LoginSettings) -> bool:
     """Tell whether a person stands behind the token: not a client by its own credentials (RFC 9068 section 2.2)."""
-    if claims.get("sub") in {claims.get("client_id"), claims.get("azp"), login.client_id}:
+    if claims.get("sub") in {claims.get("client_id"), claims.get("azp"), login.client_id, login.cli_client_id}:
         return False
     if claims.get("idtyp") == "app" or claims.get("gty") == "client-credentials":
         return False
