@@ -70,9 +70,16 @@ def error_page(request: Request, status: int, title: str, text: str) -> Response
     return _page("message.html", status, person=person, heading=title, text=text, action=action, main_action=False)
 
 
-def sign_in_page(request: Request, next_path: str = "/", status: int = 200) -> Response:  # noqa: ARG001
+def sign_in_page(request: Request, next_path: str = "/", status: int = 200) -> Response:
     """Return the page with one button, which returns to `next_path` (a path of this console) after the login."""
     text = "This console is where people agree to risky rerank requests, or refuse them."
+    if request.method == "POST":
+        text = "Your session has ended, and what you sent was not taken. Sign in, and send it again."
+        parts = request.url.path.split("/")
+        if parts[1] == "approvals" and _APPROVAL_ID.fullmatch(parts[2]):
+            next_path = f"/approvals/{parts[2]}"
+        elif parts[1] == "reviews":
+            next_path = "/reviews"
     action = (_login(next_path), "Sign in")
     return _page(
         "message.html", status, person=None, heading="Sign in to rankgate", text=text, action=action, main_action=True
@@ -283,7 +290,7 @@ def _templates() -> jinja2.Environment:
     )  # fmt: skip
     words = (
         "ago", "count", "excerpt", "findings", "iso", "issuer", "left", "micros", "outcome", "plain", "plan", "reason", "risk_level",
-        "segments", "state", "utc",
+        "segments", "state", "treatment", "utc",
     )  # fmt: skip
     environment.filters.update({name: getattr(showing, name) for name in words})
     environment.filters.update(is_open=_is_open, standing=_standing, closing=showing.closing, has_receipt=is_decision_id)

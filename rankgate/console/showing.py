@@ -37,6 +37,7 @@ __all__ = [
     "segments",
     "standing",
     "state",
+    "treatment",
     "utc",
 ]
 
@@ -230,26 +231,24 @@ def document_positions(positions: Iterable[int], limit: int = 12) -> str:
     return and_list(every) if len(every) <= limit else f"{', '.join(every[:limit])} and {len(every) - limit} more"
 
 
-def plan(summary: PlanSummary) -> list[str]:
-    """Return what will be done with a request that may pass, a sentence each."""
+def treatment(summary: PlanSummary) -> list[str]:
+    """Return how the texts of a request that may pass are treated, a sentence each."""
     said = [
         _masked(summary.mask_request, "Sensitive values in query, instruction and documents", "before ranking"),
         _masked(summary.mask_response, "Sensitive values in the answer", "before the caller reads it"),
     ]
-    if summary.dropped:
-        verb = "is" if len(summary.dropped) == 1 else "are"
-        said.append(
-            f"{document_positions(summary.dropped)} {verb} dropped before ranking; "
-            f"{count(summary.kept, 'document')} {'is' if summary.kept == 1 else 'are'} ranked."
-        )
-    else:
-        said.append("No document is dropped.")
-    said.append(
-        f"An upstream credential ({summary.credential}) is lent for this one request."
-        if summary.credential
-        else "No upstream credential is lent."
-    )
-    return said
+    if not summary.dropped:
+        return [*said, "No document is dropped."]
+    verb = "is" if len(summary.dropped) == 1 else "are"
+    ranked = f"{count(summary.kept, 'document')} {'is' if summary.kept == 1 else 'are'} ranked"
+    return [*said, f"{document_positions(summary.dropped)} {verb} dropped before ranking; {ranked}."]
+
+
+def plan(summary: PlanSummary) -> list[str]:
+    """Return what will be done with a request that may pass, a sentence each."""
+    if not summary.credential:
+        return [*treatment(summary), "No upstream credential is lent."]
+    return [*treatment(summary), f"An upstream credential ({summary.credential}) is lent for this one request."]
 
 
 def reason(word: str) -> str:
