@@ -43,7 +43,9 @@ def feed(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
     """Return the endpoint that tells a browser, as server-sent events, when something changed."""
 
     async def endpoint(request: Request) -> Response:
-        return EventSourceResponse(_changes(desk, person_of(request)), ping=PING_S, headers={"cache-control": "no-store"})
+        return EventSourceResponse(
+            _changes(desk, person_of(request)), ping=PING_S, headers={"cache-control": "no-store"}
+        )
 
     return endpoint
 

@@ -38,6 +38,7 @@ _PAGE = 50
 _LOOK = 10
 
 _USABLE: Final = {"": "until it expires", "300": "for 5 minutes", "3600": "for 1 hour"}
+_CHOICES: Final = {choice.value: choice for choice in Choice}
 # What a form is shown again for, with what was typed; anything else is a page of its own.
 _AGAIN = frozenset({Refusal.RECORD_CHANGED, Refusal.ALREADY_VOTED, Refusal.NO_VOTE, Refusal.CLOSED, Refusal.BUSY,
                     Refusal.SELF, Refusal.OWNER, Refusal.GROUP, Refusal.INPUT_INVALID})  # fmt: skip
@@ -118,12 +119,9 @@ class _Pages:
         person, approval = person_of(request), _approval_id(request)
         form = await request.form()
         reason, usable = _text(form, "reason"), _text(form, "usable")
-        try:
-            choice = Choice(_text(form, "choice"))
-            if usable not in _USABLE:
-                raise ValueError
-        except ValueError:
-            raise RefusedError(Refusal.INPUT_INVALID) from None
+        choice = _CHOICES.get(_text(form, "choice"))
+        if choice is None or usable not in _USABLE:
+            raise RefusedError(Refusal.INPUT_INVALID)
         try:
             within = int(usable) if usable and choice is Choice.APPROVE else None
             await self._desk.vote(person, approval, _text(form, "record"), choice, reason, within)
@@ -230,7 +228,13 @@ class _Pages:
     ) -> Response:
         """Show the page again with what was typed and what is wrong with it, or pass the error on."""
         if error.refusal is Refusal.LOGIN_STALE:
-            return _see(f"{_login(f'/approvals/{approval}')}&again=1")
+            # A page and not a redirect: a form may not lead to the issuer, a link may.
+            return _page(
+                "message.html", error.refusal.status, person=person, here="queue", heading="Sign in again to decide",
+                text="Your sign-in is too old to vote with, and nothing was sent. A reason that you typed is kept in "
+                "this tab where scripts run.",
+                action=(f"{_login(f'/approvals/{approval}')}&again=1", "Sign in again"), main_action=True,
+            )  # fmt: skip
         if error.refusal is Refusal.REASON_INVALID and field:
             item = await self._desk.show(person, approval)
             return self._detail(person, item, 422, wrong={field: _REASON_WANTED}, typed=typed)
@@ -239,9 +243,7 @@ class _Pages:
             return self._detail(person, item, error.refusal.status, elsewhere=error.refusal.text, typed=typed)
         raise error
 
-    async def _past(
-        self, person: Person, states: Sequence[State], subject: str, before: str
-    ) -> tuple[list[Item], str]:
+    async def _past(self, person: Person, states: Sequence[State], subject: str, before: str) -> tuple[list[Item], str]:
         """Return one page of the history, and the id to go on before; empty where there is nothing further back."""
         found: list[Item] = []
         for _ in range(_LOOK if subject else 1):
@@ -289,11 +291,13 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     words = (
-        "ago", "count", "excerpt", "findings", "iso", "issuer", "left", "micros", "outcome", "plain", "plan", "reason", "risk_level",
-        "segments", "state", "treatment", "utc",
+        "ago", "count", "excerpt", "findings", "iso", "issuer", "left", "micros", "outcome", "plain", "plan", "reason",
+        "risk_level", "segments", "state", "treatment", "utc",
     )  # fmt: skip
     environment.filters.update({name: getattr(showing, name) for name in words})
-    environment.filters.update(is_open=_is_open, standing=_standing, closing=showing.closing, has_receipt=is_decision_id)
+    environment.filters.update(
+        is_open=_is_open, standing=_standing, closing=showing.closing, has_receipt=is_decision_id
+    )
     environment.globals.update(asset=_asset, live=LIVE, logout=LOGOUT)
     return environment
 

@@ -253,10 +253,7 @@ def plan(summary: PlanSummary) -> list[str]:
 
 def reason(word: str) -> str:
     """Return the text of a reason word; the word itself where a newer gate wrote it."""
-    try:
-        return Reason(word).public
-    except ValueError:
-        return word.replace("_", " ")
+    return next((known.public for known in Reason if known.value == word), word.replace("_", " "))
 
 
 def _masked(profile: str, what: str, when: str) -> str:
