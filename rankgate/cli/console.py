@@ -47,12 +47,13 @@ def check(file: Path | None) -> None:
     """
     _installed()
     from rankgate.clients.openid import read_secret
-    from rankgate.console.serving import keys_of
+    from rankgate.console.serving import check_certificate, keys_of
     from rankgate.console.settings import load
     from rankgate.errors import SettingsError
 
     settings = load(file)
     keys = keys_of(settings)
+    check_certificate(settings.listen)
     if settings.login.client_secret_file is not None:
         read_secret(settings.login.client_secret_file)
     if not os.access(settings.journal.directory, os.W_OK) and settings.journal.directory.exists():

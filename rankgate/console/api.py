@@ -133,9 +133,13 @@ class _Api:
 
     async def _told(self, person: Person, after: str) -> AsyncIterator[ServerSentEvent]:
         """Yield events for a quarter of an hour: whoever still listens comes back with a token that is looked at."""
-        until = self._seconds() + EVENTS_S
+        until, listening = self._seconds() + EVENTS_S, False
         try:
             async for batch in self._desk.watch(person, after):
+                if not listening:
+                    # What changes after this line is told: who reads it can look at what there is, and miss nothing.
+                    yield ServerSentEvent(comment="listening")
+                    listening = True
                 for event in batch:
                     data = json.dumps({"approval": event.approval, "time": _time(event.time_ms)})
                     yield ServerSentEvent(data, event=event.kind, id=event.cursor)

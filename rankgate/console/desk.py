@@ -143,7 +143,9 @@ class Desk:
                     statement=hashlib.sha256(statement.encode()).hexdigest(),
                 )  # fmt: skip
                 written = True
-            change = await self._settle(stored, standing.state, "voted", person.voter.person, statement)
+            # Who listens hears what became of it; a vote that changes nothing yet is one more vote.
+            kind = "voted" if standing.state is stored.state else standing.state.value
+            change = await self._settle(stored, standing.state, kind, person.voter.person, statement)
             if change is not Change.STALE:
                 await self._note("vote_outcome", person, approval=approval, outcome=change.value)
                 return await self._outcome(person, approval, change)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import socket
+import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import structlog
@@ -28,12 +31,12 @@ from rankgate.console.login import Login
 from rankgate.console.people import Person
 from rankgate.console.refusals import RefusedError
 from rankgate.console.sessions import Sessions
-from rankgate.console.settings import ConsoleSettings
+from rankgate.console.settings import ConsoleSettings, ListenSettings
 from rankgate.console.site import CALLBACK, Site
 from rankgate.console.tokens import person_by_token
 from rankgate.errors import GateError, SettingsError
 
-__all__ = ["Keys", "assembled", "keys_of", "serve"]
+__all__ = ["Keys", "assembled", "check_certificate", "keys_of", "serve"]
 
 log = structlog.get_logger(__name__)
 
@@ -105,20 +108,62 @@ async def assembled(settings: ConsoleSettings) -> AsyncIterator[Starlette]:
 
 async def serve(settings: ConsoleSettings) -> None:
     """Serve until SIGTERM or SIGINT; raises SettingsError where the console cannot start."""
+    listen = settings.listen
+    check_certificate(listen)
+    with _listening(listen) as place:
+        await _serve(settings, place)
+
+
+async def _serve(settings: ConsoleSettings, place: socket.socket) -> None:
+    listen = settings.listen
     async with assembled(settings) as app:
-        listen = settings.listen
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
-                app, host=listen.address, port=listen.port, ssl_certfile=listen.certificate_file,
+                app, ssl_certfile=listen.certificate_file,
                 ssl_keyfile=listen.key_file, log_config=None, access_log=False, server_header=False,
                 proxy_headers=False, lifespan="off", h11_max_incomplete_event_size=32_768, limit_concurrency=512,
                 timeout_keep_alive=30, timeout_graceful_shutdown=STOP_S,
             )
         )  # fmt: skip
-        log.info("console_starting", address=listen.address, port=listen.port, public_url=settings.origin)
-        await server.serve()
-        if not server.started:
-            raise SettingsError(f"listen.port {listen.port} cannot be had on {listen.address}; set another")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
+        log.info("console_serving", address=listen.address, port=place.getsockname()[1], public_url=settings.origin)
+        await server.serve(sockets=[place])
+
+
+def check_certificate(listen: ListenSettings) -> None:
+    """Raise SettingsError where the certificate could not be served."""
+    if listen.certificate_file is None:
+        return
+    try:
+        # A key with a password is one fault more, and no question on the terminal.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(listen.certificate_file, listen.key_file, lambda: "none")
+    except OSError:
+        raise SettingsError(
+            "listen.certificate_file and listen.key_file are no readable PEM certificate chain and its key"
+        ) from None
+
+
+def _listening(listen: ListenSettings) -> socket.socket:
+    """Return the socket to serve on: what cannot be had is a setting's fault, and known before anything starts."""
+    try:
+        family = socket.AF_INET6 if ":" in listen.address else socket.AF_INET
+        return socket.create_server((listen.address, listen.port), family=family, backlog=512)
+    except OSError as error:
+        why = error.strerror or "no such address"
+        raise SettingsError(
+            f"listen.port {listen.port} cannot be had on {listen.address}: {why}; set another"
+        ) from None
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: uvicorn ends the process by them before the journal is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture nothing."""
+        yield
 
 
 async def _expire(desk: Desk) -> None:

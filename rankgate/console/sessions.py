@@ -117,10 +117,6 @@ class Sessions:
         except (InvalidToken, UnicodeEncodeError):
             return None
 
-    def drop(self, response: Response) -> None:
-        """Forget the login under way: it is good for one answer."""
-        self._unset(response, self._login_cookie)
-
     def _set(self, response: Response, name: str, value: str, max_age: int) -> None:
         response.set_cookie(name, value, max_age=max_age, path="/", secure=self._secure, httponly=True, samesite="lax")
 

@@ -9,8 +9,8 @@ __all__ = ["PREFIX", "unknown_variables"]
 
 PREFIX = "RANKGATE_"
 
-# Options of the command line, and what the project's own tests and scripts are told.
-_TOOLS = re.compile(r"RANKGATE_(CLI_.+|CACHE|DEMO(_.+)?|OPA|ORACLE|TEST_.+)")
+# Options of the command line, the settings of the console, and what the project's own tests and scripts are told.
+_TOOLS = re.compile(r"RANKGATE_(CLI_.+|CONSOLE_.+|CACHE|DEMO(_.+)?|OPA|ORACLE|TEST_.+)")
 # Kubernetes gives every pod such variables for a Service whose name begins with `rankgate`.
 _SERVICE = re.compile(r"RANKGATE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")

@@ -84,8 +84,6 @@ class MemoryStore:
             note=note or now.note,
         )  # fmt: skip
         self._tell(kind, stored.ask.id)
-        if state is not now.state and kind != state.value:
-            self._tell(state.value, stored.ask.id)
         return Change.DONE
 
     async def revoke(self, person: str, statement: str) -> None:
