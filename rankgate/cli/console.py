@@ -18,9 +18,9 @@ PRIVATE, PUBLIC, PREVIEW = "vote-key.pem", "vote-key.pub.pem", "preview-key.txt"
 @click.option("--config", "file", type=FILE, help="Settings file (TOML); RANKGATE_CONSOLE_* variables win over it.")
 @click.pass_context
 def console(ctx: click.Context, file: Path | None) -> None:
-    """Serve the approvals console: where people agree to risky requests, or refuse them.
+    """Serve the approvals console.
 
-    Ends in order on SIGTERM and Ctrl-C.
+    There people agree to risky requests, or refuse them. Ends in order on SIGTERM and Ctrl-C.
     """
     if ctx.invoked_subcommand is not None:
         if file is not None:

@@ -108,14 +108,14 @@ class OpenId:
     async def redeem(self, code: str, verifier: str) -> Tokens:
         """Return the tokens for an authorization code; raises GateError(TOKEN_INVALID) where there are none."""
         metadata = await self.metadata()
-        body: str = prepare_token_request(
-            "authorization_code", "", self._redirect_uri, code=code, code_verifier=verifier, client_id=self._client_id
-        )
-        auth = None
+        auth, named = None, {"client_id": self._client_id}
         if self._secret is not None and metadata.posts_secret:
-            body += "&" + urlencode({"client_secret": self._secret})
+            named["client_secret"] = self._secret
         elif self._secret is not None:
-            auth = httpx.BasicAuth(_form(self._client_id), _form(self._secret))
+            auth, named = httpx.BasicAuth(_form(self._client_id), _form(self._secret)), {}
+        body: str = prepare_token_request(
+            "authorization_code", "", self._redirect_uri, code=code, code_verifier=verifier, **named
+        )
         status, answer = await self._ask(
             "POST", metadata.token, content=body, auth=auth,
             headers={"content-type": "application/x-www-form-urlencoded"},

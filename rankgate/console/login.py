@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -31,6 +32,8 @@ from rankgate.keyset import KeySource
 
 __all__ = ["Login"]
 
+log = structlog.get_logger(__name__)
+
 ANSWER_CHARS = 4096
 NEXT_CHARS = 1024
 
@@ -49,6 +52,7 @@ class Login:
         self._journal = journal
         self._clock = clock
         self._pace = Pace(30, 60)
+        self._refusals = Pace(60, 60)
 
     async def begin(self, request: Request) -> Response:
         """Send the browser to the issuer; `?again=1` asks for the password anew."""
@@ -74,11 +78,11 @@ class Login:
             pending, claims = await self._answered(request)
             person = person_from(claims, self._settings.login, self._settings.roles)
         except GateError as error:
-            await self._journal.write("login_refused", "", why=error.detail)
+            await self._note(error.detail)
             unavailable = error.reason is Reason.KEYS_UNAVAILABLE
             raise RefusedError(Refusal.ISSUER_UNAVAILABLE if unavailable else Refusal.LOGIN_FAILED) from None
         except RefusedError as error:
-            await self._journal.write("login_refused", "", why=error.refusal.value)
+            await self._note(error.refusal.value)
             raise
         await self._journal.write(
             "login", person.voter.person, subject=person.voter.subject, names=" ".join(person.voter.names),
@@ -153,6 +157,13 @@ class Login:
             return await self._openid.metadata()
         except GateError:
             raise RefusedError(Refusal.ISSUER_UNAVAILABLE) from None
+
+    async def _note(self, why: str) -> None:
+        """Journal a refused login; not without end: anybody can fail to log in, and nobody may fill the disk by it."""
+        if self._refusals.allows(""):
+            await self._journal.write("login_refused", "", why=why)
+        else:
+            log.warning("login_refused", why=why)
 
     def _paced(self, request: Request) -> None:
         if not self._pace.allows(request.client.host if request.client else ""):

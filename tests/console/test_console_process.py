@@ -128,6 +128,9 @@ async def test_a_person_logs_in_votes_by_page_and_by_command_line_and_a_machine_
             back = await log_in_at(begun.headers["location"], "ada", browser)
             logged_in = await browser.get(back)
             assert (logged_in.status_code, logged_in.headers["location"]) == (303, f"/approvals/{first.id}")
+            again = await browser.get(f"{origin}/login", params={"again": "1"})
+            back = await log_in_at(again.headers["location"], "ada", browser)
+            assert (await browser.get(back)).status_code == 303
             page = await browser.get(f"{origin}/approvals/{first.id}")
             assert page.status_code == 200
             assert "ada@acme.example" in page.text
@@ -135,6 +138,10 @@ async def test_a_person_logs_in_votes_by_page_and_by_command_line_and_a_machine_
             form = {"csrf": csrf, "record": record_digest(first.encode()), "choice": "approve", "reason": "fine"}
             voted = await browser.post(f"{origin}/approvals/{first.id}/vote", data=form, headers={"origin": origin})
             assert voted.status_code == 303
+
+            out = await browser.post(f"{origin}/logout", data={"csrf": csrf}, headers={"origin": origin})
+            assert (await browser.get(out.headers["location"])).status_code == 200
+            assert (await browser.get(f"{origin}/")).status_code == 401
 
             token = await device_token(origin, browser)
             async with httpx.AsyncClient(
@@ -175,7 +182,8 @@ async def test_a_person_logs_in_votes_by_page_and_by_command_line_and_a_machine_
         assert vote.voter == Voter(issuer, "ada", f"{issuer} ada", ("ada@acme.example", "ada"), ("approvers",))
         await store.close()
     words = journaled(tmp_path)
-    assert words[:2] == ["started", "login"]
+    assert words[:3] == ["started", "login", "login"]
+    assert "logout" in words
     assert words.count("vote") == words.count("vote_outcome") == 2
     assert "preview_viewed" in words
     everything = b"".join(path.read_bytes() for path in (tmp_path / "journal").rglob("*.seg"))

@@ -63,6 +63,18 @@ async def test_who_logged_in_sees_the_pages_and_the_code_was_redeemed_with_secre
     assert console.table.journal.kinds == ["login"]
 
 
+async def test_a_public_client_names_itself_and_one_that_must_post_its_secret_posts_it() -> None:
+    async with running(secret=None) as public, public.browser() as browser:
+        assert (await public.log_in(browser)).status_code == 303
+        (redeemed,) = public.issuer.forms
+        assert (redeemed["client_id"], redeemed["authorization"]) == ("console", "")
+    async with running() as posting, posting.browser() as browser:
+        posting.issuer.metadata["token_endpoint_auth_methods_supported"] = ["client_secret_post"]
+        assert (await posting.log_in(browser)).status_code == 303
+        (redeemed,) = posting.issuer.forms
+        assert (redeemed["client_secret"], redeemed["authorization"]) == ("s3cret:/", "")
+
+
 @pytest.mark.parametrize(
     ("next_path", "goes_to"),
     [
@@ -310,3 +322,4 @@ async def test_a_login_that_cannot_be_journaled_does_not_happen(console: Running
 async def test_logins_are_not_tried_without_end(console: Running, browser: httpx.AsyncClient) -> None:
     answers = [await browser.get(CALLBACK) for _ in range(31)]
     assert [answers[0].status_code, answers[-1].status_code] == [400, 429]
+    assert console.table.journal.kinds == ["login_refused"] * 30

@@ -46,7 +46,7 @@ class PeopleIssuer(FakeIssuer):
         self.token_status = 200
         self.forms: list[dict[str, Any]] = []
         self.said: dict[str, Any] = {}
-        self.metadata = {"authorization_endpoint": "", "end_session_endpoint": ""}
+        self.metadata: dict[str, Any] = {}
 
     async def start(self, *args: Any, **options: Any) -> None:
         await super().start(*args, **options)
@@ -123,7 +123,12 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    *, login: dict[str, Any] | None = None, origin: str = ORIGIN, table: Table | None = None, **changes: Any
+    *,
+    login: dict[str, Any] | None = None,
+    origin: str = ORIGIN,
+    table: Table | None = None,
+    secret: str | None = "s3cret:/",
+    **changes: Any,
 ) -> AsyncIterator[Running]:
     """Yield a console whose issuer runs on a port of its own. The clock of the desk is the machine's."""
     async with PeopleIssuer() as issuer:
@@ -141,7 +146,7 @@ async def running(
                 **changes,
             }
         )  # fmt: skip
-        openid = OpenId(issuer.url, "console", "s3cret:/", f"{origin}{CALLBACK}", insecure_http=True)
+        openid = OpenId(issuer.url, "console", secret, f"{origin}{CALLBACK}", insecure_http=True)
         terms = settings.login.token_issuer()
         jwks = JwksClient(terms)
         verifier = Verifier([terms], source=lambda _: jwks)
