@@ -103,7 +103,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         """Read what `encode` wrote; raises ValueError for anything else."""
         try:
             return msgspec.json.decode(body, type=cls)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise ValueError("no approval") from None
 
 
@@ -119,7 +119,7 @@ def authenticate(key: bytes, body: bytes) -> str:
 
 def is_authentic(key: bytes, body: bytes, mac: str) -> bool:
     """Tell whether `mac` is that of `body`."""
-    return hmac.compare_digest(authenticate(key, body), mac)
+    return hmac.compare_digest(authenticate(key, body).encode(), mac.encode("utf-8", "surrogatepass"))
 
 
 def new_approval_id(now: float, random_bits: int) -> str:

@@ -60,7 +60,7 @@ class Opener:
         try:
             data = pyrage.decrypt(base64.b64decode(sealed, validate=True), [self._identity])
             return msgspec.json.decode(data, type=Preview)
-        except (ValueError, pyrage.DecryptError, msgspec.DecodeError):
+        except (ValueError, pyrage.DecryptError, msgspec.DecodeError, RecursionError):
             return None
 
 

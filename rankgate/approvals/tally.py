@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -41,10 +41,10 @@ def objection(caller: Caller, requirement: Requirement, voter: Voter) -> Objecti
 
     Nobody agrees to what they themselves asked for, under whatever name, nor for a machine they own.
     """
-    names = set(voter.names)
-    if names & set(caller.names) or (voter.issuer, voter.subject) == (caller.issuer, caller.subject):
+    names = _names(voter)
+    if names & _folded(caller.names) or (voter.issuer, voter.subject) == (caller.issuer, caller.subject):
         return Objection.SELF
-    if names & set(caller.owner_people) or set(voter.groups) & set(caller.owner_groups):
+    if names & _folded(caller.owner_people) or set(voter.groups) & set(caller.owner_groups):
         return Objection.OWNER
     if not set(voter.groups) & set(requirement.groups):
         return Objection.GROUP
@@ -98,13 +98,24 @@ def _counts(
     )
 
 
-def _of_different_people(votes: Sequence[Vote]) -> tuple[Vote, ...]:
-    """Return one vote of each person: whoever shares any name with an earlier voter is that voter."""
-    seen: set[str] = set()
-    kept = []
+def _of_different_people(votes: Iterable[Vote]) -> tuple[Vote, ...]:
+    """Return the first vote of each person. Who share a name are one, also where only a third vote shows it."""
+    people: list[tuple[frozenset[str], Vote]] = []
     for vote in votes:
-        names = {vote.voter.person, *vote.voter.names}
-        if not seen & names:
-            kept.append(vote)
-        seen |= names
-    return tuple(kept)
+        names, first, others = _names(vote.voter), vote, []
+        for known, earlier in people:
+            if known & names:
+                names |= known
+                first = min(first, earlier, key=lambda each: each.time_ms)
+            else:
+                others.append((known, earlier))
+        people = [*others, (names, first)]
+    return tuple(sorted((vote for _, vote in people), key=lambda vote: vote.time_ms))
+
+
+def _names(voter: Voter) -> frozenset[str]:
+    return _folded((f"{voter.issuer} {voter.subject}", voter.person, *voter.names))
+
+
+def _folded(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.casefold() for name in names)

@@ -43,7 +43,9 @@ _AFTER = "".join(
 )
 _OPEN = ", ".join(f"{state.value} = true" for state in State if state in OPEN)
 
-_PRELUDE = f"""
+# Declared as a script of the present kind it is refused whole, before it begins, where it would be cut short: out of
+# memory, on a replica, at a key of another slot.
+_PRELUDE = f"""#!lua
 local events, due, keep, revocations = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local index = {{{", ".join(f"{state.value} = KEYS[{place}]" for place, state in enumerate(State, 5))}}}
 local after = {{{_AFTER}}}
@@ -74,14 +76,22 @@ local function become(record, id, was, to, kind)
   say(kind, id)
 end
 
+-- What a command answers; nil for a key of another type, which is none of ours. Any other failure is one.
+local function try(...)
+  local answer = redis.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if not string.find(answer.err, 'WRONGTYPE', 1, true) then error(answer) end
+  return nil
+end
+
 local function whole(text)
   return text and #text < 16 and string.find(text, '^%d+$')
 end
 
 -- What is known of a record, nil where there is none that can be read. One past its time expires here.
 local function look(record, id)
-  local found = redis.pcall('HMGET', record, 'state', 'expires', 'revision', 'requirement', 'used_by')
-  if found.err or not index[found[1]] or not whole(found[2]) or not whole(found[3]) then return nil end
+  local found = try('HMGET', record, 'state', 'expires', 'revision', 'requirement', 'used_by')
+  if not found or not index[found[1]] or not whole(found[2]) or not whole(found[3]) then return nil end
   local known = {state = found[1], expires = tonumber(found[2]), revision = tonumber(found[3]),
                  requirement = found[4], used_by = found[5] or ''}
   if open[known.state] and now >= known.expires then
@@ -93,8 +103,7 @@ end
 
 -- A record's fields, and the revocations of those who voted on it.
 local function show(record)
-  local fields = redis.pcall('HGETALL', record)
-  if fields.err then return {{}, {}} end
+  local fields = try('HGETALL', record) or {}
   local revoked = {}
   for place = 1, #fields, 2 do
     if string.sub(fields[place], 1, 5) == 'vote:' then
@@ -219,7 +228,7 @@ local record, asked, denied, subject, tenant = KEYS[13], KEYS[14], KEYS[15], KEY
 local id, revision, state, kind = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local person, statement, note = ARGV[5], ARGV[6], ARGV[7]
 
-local had = redis.pcall('HGET', record, 'state')
+local had = try('HGET', record, 'state') or ''
 local known = look(record, id)
 if not known then return 'closed' end
 if not open[known.state] then
@@ -266,7 +275,7 @@ local count = 0
 prune()
 for place, id in ipairs(ARGV) do
   local record = KEYS[12 + place]
-  local had = redis.pcall('HGET', record, 'state')
+  local had = try('HGET', record, 'state') or ''
   local known = look(record, id)
   if known and known.state == 'expired' and open[had] then count = count + 1 end
   if known and open[known.state] then

@@ -93,12 +93,12 @@ class ApprovalStore(GateStore, DeskStore):
         """
         keys, body = self._keys, ask.encode()
         names = [keys.bond(ask), keys.asked(ask), keys.denied(ask)]
-        unreadable: set[str] = set()
+        unreadable = {b""}
         async with self._step():
             for _ in range(_TRIES):
                 held: Any = await self._client.mget(names)
-                ids = [_id(value) for value in held]
-                records = [keys.record(name) if name and name not in unreadable else keys.nothing for name in ids]
+                ids = [value or b"" for value in held]
+                records = [keys.record(_id(name)) if name not in unreadable else keys.nothing for name in ids]
                 answer = await self._run(
                     scripts.JOIN,
                     [keys.record(ask.id), *names, *keys.pending(ask), *records],
@@ -111,7 +111,7 @@ class ApprovalStore(GateStore, DeskStore):
                     stored = stored_of(_id(answer[1]), answer[2])
                     if stored is not None:
                         return Joined(Met(met), stored)
-                    unreadable.add(_id(answer[1]))
+                    unreadable.add(answer[1])
             raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "contended")
 
     async def read(self, approval: str) -> Stored | None:
@@ -293,11 +293,11 @@ class ApprovalStore(GateStore, DeskStore):
             word = fault_word(error)
         else:
             return
-        raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, word)
+        raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, word) from None
 
 
-def _id(value: bytes | None) -> str:
-    return "" if value is None else value.decode("ascii", "replace")
+def _id(value: bytes) -> str:
+    return value.decode("ascii", "replace")
 
 
 def _word(answer: bytes) -> str:

@@ -15,7 +15,13 @@ __all__ = ["ANSWER_S", "connect", "connection_options", "fault_word", "server_te
 CONNECT_S = 2.0
 ANSWER_S = 5.0
 
+
+class _PasswordFileError(redis.RedisError):
+    """The password cannot be read. A fault of ours, which redis-py would take for one of the network."""
+
+
 _BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
+    (_PasswordFileError, "password_file"),
     (redis.exceptions.AuthenticationError, "authentication"),
     (redis.exceptions.AuthorizationError, "authentication"),
     (redis.exceptions.NoPermissionError, "no_permission"),
@@ -25,8 +31,10 @@ _BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
     (redis.exceptions.AskError, "moved"),
     (redis.exceptions.TimeoutError, "timeout"),
     (redis.exceptions.ConnectionError, "unreachable"),
-    (OSError, "password_file"),
+    (OSError, "unreachable"),
 )
+# Redis 7.0, and all since: what a command within a script lacks has no code of its own.
+_WITHIN_SCRIPTS = ("The user executing the script can't", "ACL failure in script")
 _BY_CODE = {
     "WRONGTYPE": "wrong_type",
     "MISCONF": "misconfigured",
@@ -45,8 +53,14 @@ class _FromFile(redis.CredentialProvider):
         self._password_file = password_file
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        password = self._password_file.read_text(encoding="utf-8").strip()
+        try:
+            password = self._password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise _PasswordFileError from None
         return (self._user, password) if self._user else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()
 
 
 def connect(
@@ -109,6 +123,11 @@ def server_text(error: Exception) -> str:
 
 def fault_word(error: Exception) -> str:
     """Return one word for a failure. Its text never leaves here: redis-py puts whole commands into it."""
+    # Over a unix socket the asynchronous client makes a failure to connect of whatever befell it after connecting.
+    if type(error) is redis.ConnectionError and isinstance(error.__cause__, redis.RedisError):
+        error = error.__cause__
+    if any(words in str(error) for words in _WITHIN_SCRIPTS):
+        return "no_permission"
     code = server_text(error).split(" ", 1)[0]
     if isinstance(error, redis.ResponseError) and code in _BY_CODE:
         return _BY_CODE[code]

@@ -11,6 +11,7 @@ from typing import Any
 from fakes.valkey import Server
 
 from rankgate.approvals import (
+    OPEN,
     Ask,
     Caller,
     Caps,
@@ -24,7 +25,22 @@ from rankgate.approvals import (
 from rankgate.clients.approvals import ApprovalStore
 from rankgate.settings.approvals import ApprovalSettings
 
-__all__ = ["CAPS", "HISTORY_S", "KEY", "TTL_MS", "a_caller", "an_ask", "approved", "opened", "settings", "storing"]
+__all__ = [
+    "CAPS",
+    "HISTORY_S",
+    "KEY",
+    "TTL_MS",
+    "a_caller",
+    "an_ask",
+    "approved",
+    "change",
+    "force",
+    "kinds",
+    "opened",
+    "record_key",
+    "settings",
+    "storing",
+]
 
 KEY = b"gate key".ljust(32, b".")
 CAPS = Caps(10, 100)
@@ -98,3 +114,19 @@ def change(server: Server, approval: str, fields: Mapping[str, str | int]) -> No
     """Write into a record behind the store's back."""
     with server.client() as client:
         client.hset(record_key(approval), mapping=dict(fields))
+
+
+def force(server: Server, stored: Stored, state: State) -> None:
+    """Put an approval that is pending into `state`, behind the store's back."""
+    name = stored.ask.id
+    change(server, name, {"state": state.value})
+    with server.client() as client:
+        client.zrem("state:{default}:approvals:index:pending", name)
+        client.zadd(f"state:{{default}}:approvals:index:{state.value}", {name: 0})
+        if state not in OPEN:
+            client.zrem("state:{default}:approvals:due", name)
+
+
+async def kinds(store: ApprovalStore) -> list[tuple[str, str]]:
+    """Return every event there is: kind and approval."""
+    return [(event.kind, event.approval) for event in await anext(store.events("0-0"))]
