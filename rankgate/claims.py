@@ -15,7 +15,7 @@ from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.keyset import KeySet
 from rankgate.settings import IssuerSettings
 
-__all__ = ["ClaimPath", "Claims", "IssuerTerms", "UnknownKeyError", "is_name", "verify"]
+__all__ = ["ClaimPath", "Claims", "IssuerTerms", "UnknownKeyError", "check_times", "is_name", "signed_with", "verify"]
 
 SUBJECT_CHARS = 256
 TOKEN_ID_CHARS = 256
@@ -103,7 +103,7 @@ def verify(token: UnverifiedToken, keys: KeySet, terms: IssuerTerms, audiences: 
     if token.issuer != terms.issuer:
         raise _refused("issuer")
     _check_kind(payload)
-    expires = _check_times(payload, terms, now)
+    expires = check_times(payload, leeway_s=terms.leeway_s, max_lifetime_s=terms.max_lifetime_s, now=now)
     _check_audience(payload, terms.accepted_audiences(audiences))
     if not is_name(payload.get("sub"), SUBJECT_CHARS):
         raise _refused("subject")
@@ -111,6 +111,21 @@ def verify(token: UnverifiedToken, keys: KeySet, terms: IssuerTerms, audiences: 
     if "jti" in payload and not is_name(token_id, TOKEN_ID_CHARS):
         raise _refused("token id")
 
+    thumbprint = signed_with(token, keys)
+    return Claims(
+        payload=payload,
+        issuer=terms.issuer,
+        expires=expires,
+        token_id=token_id,
+        key_thumbprint=thumbprint,
+    )
+
+
+def signed_with(token: UnverifiedToken, keys: KeySet) -> str:
+    """Return the thumbprint of the key of `keys` that signed `token`.
+
+    Raises GateError(TOKEN_INVALID), as UnknownKeyError where a fresher set might hold the key.
+    """
     if token.key_id is not None and not keys.knows(token.key_id):
         raise UnknownKeyError
     key = keys.select(token.key_id, token.algorithm)
@@ -118,13 +133,20 @@ def verify(token: UnverifiedToken, keys: KeySet, terms: IssuerTerms, audiences: 
         raise _refused("key")
     if not key.verifies(token.algorithm, token.signing_input, token.signature):
         raise _refused("signature")
-    return Claims(
-        payload=payload,
-        issuer=terms.issuer,
-        expires=expires,
-        token_id=token_id,
-        key_thumbprint=key.thumbprint,
-    )
+    return key.thumbprint
+
+
+def check_times(payload: dict[str, Any], *, leeway_s: int, max_lifetime_s: int, now: float) -> int:
+    """Return `exp` of a token that is good at `now`: begun, not over, not longer than accepted; else GateError."""
+    expires, issued = _time(payload, "exp"), _time(payload, "iat")
+    not_before = _time(payload, "nbf") if "nbf" in payload else issued
+    if not expires > now - leeway_s:
+        raise _refused("expired")
+    if not max(issued, not_before) <= now + leeway_s:
+        raise _refused("not yet valid")
+    if not 0 < expires - issued <= max_lifetime_s:
+        raise _refused("lifetime")
+    return expires
 
 
 def is_name(value: Any, limit: int) -> TypeGuard[str]:
@@ -157,18 +179,6 @@ def _check_kind(payload: dict[str, Any]) -> None:
         value = payload[name]
         if not isinstance(value, str) or value.lower() not in accepted:
             raise _refused("kind")
-
-
-def _check_times(payload: dict[str, Any], terms: IssuerTerms, now: float) -> int:
-    expires, issued = _time(payload, "exp"), _time(payload, "iat")
-    not_before = _time(payload, "nbf") if "nbf" in payload else issued
-    if not expires > now - terms.leeway_s:
-        raise _refused("expired")
-    if not max(issued, not_before) <= now + terms.leeway_s:
-        raise _refused("not yet valid")
-    if not 0 < expires - issued <= terms.max_lifetime_s:
-        raise _refused("lifetime")
-    return expires
 
 
 def _time(payload: dict[str, Any], name: str) -> int:

@@ -52,6 +52,8 @@ class What(StrEnum):
     ALARM = "alarm"
     APPROVAL_USE = "approval_use"
     """An approval is about to be spent for a decision, which follows."""
+    CONSOLE = "console"
+    """A person did something at the console; `word` says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ class CompletionEvent:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleEvent:
-    """Something about the gate itself: start, stop, reload, a new log, an alarm. `word` names the alarm."""
+    """Something about the gate or the console itself. `word` names the alarm, or what a person did at the console."""
 
     what: What
     time: int

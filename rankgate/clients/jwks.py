@@ -7,15 +7,15 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 
+from rankgate.clients.origins import Origins
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.keyset import SET_BYTES, KeySet, KeyStatus, admit
 from rankgate.settings import IssuerSettings
-from rankgate.settings.base import is_loopback
 from rankgate.strict import MalformedError, json_object
 
 __all__ = ["JwksClient"]
@@ -24,7 +24,6 @@ log = structlog.get_logger(__name__)
 
 FETCH_TIMEOUT_S = 5.0
 _DISCOVERY_DEPTH = 16
-_PORTS = {"http": 80, "https": 443}
 
 
 class _FetchError(Exception):
@@ -50,8 +49,10 @@ class JwksClient:
         self._clock = clock
         self._sleep = sleep
         self._timeout_s = timeout_s
-        self._origins = _trusted_origins(settings)
-        self._jwks_uri = None if settings.jwks_uri is None else self._trusted(settings.jwks_uri)
+        self._origins = Origins(
+            settings.issuer, settings.trusted_hosts, insecure_http=settings.insecure_http, section="issuers"
+        )
+        self._jwks_uri = None if settings.jwks_uri is None else self._origins.trusted(settings.jwks_uri)
         if settings.jwks_uri is not None and self._jwks_uri is None:
             raise SettingsError("issuers.jwks_uri is on another host than the issuer; list it in issuers.trusted_hosts")
         self._keys: KeySet | None = None
@@ -196,26 +197,10 @@ class JwksClient:
         if metadata.get("issuer") != issuer:
             raise _FetchError("discovery names another issuer")
         jwks_uri = metadata.get("jwks_uri")
-        trusted = self._trusted(jwks_uri) if isinstance(jwks_uri, str) else None
+        trusted = self._origins.trusted(jwks_uri) if isinstance(jwks_uri, str) else None
         if trusted is None:
             raise _FetchError("jwks_uri not trusted")
         return trusted
-
-    def _trusted(self, url: str) -> str | None:
-        """Return `url` if keys may be fetched from it, else None.
-
-        It is put together again from the parts that were checked: the HTTP client may read the original otherwise.
-        """
-        try:
-            parts = urlsplit(url)
-            host, port = origin = _origin(parts)
-        except ValueError:
-            return None
-        plain = parts.scheme == "http" and self._settings.insecure_http and is_loopback(host)
-        if not (plain or parts.scheme == "https") or origin not in self._origins or parts.username is not None:
-            return None
-        netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))
 
 
 class _NotFoundError(_FetchError):
@@ -248,21 +233,3 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file)
     except OSError:
         raise _FetchError("ca_file unreadable") from None
-
-
-def _trusted_origins(settings: IssuerSettings) -> frozenset[tuple[str, int]]:
-    """Return host and port of the issuer and of every trusted host; `host` alone means port 443."""
-    trusted = {_origin(urlsplit(settings.issuer))}
-    for entry in settings.trusted_hosts:
-        try:
-            trusted.add(_origin(urlsplit(f"https://{entry}")))
-        except ValueError:
-            raise SettingsError("issuers.trusted_hosts has an entry that is not host or host:port") from None
-    return frozenset(trusted)
-
-
-def _origin(parts: SplitResult) -> tuple[str, int]:
-    port = parts.port or _PORTS.get(parts.scheme)
-    if not parts.hostname or port is None:
-        raise ValueError("no host")
-    return parts.hostname, port
