@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 import stamina
+import structlog
 from fakes.http_server import Exchange, serving
 from fakes.waiting import until
 from prometheus_client import CollectorRegistry
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from rankgate.approvals import Ask, Caller, Event, PlanSummary, Requirement, Review, State, Stored
+from rankgate.console import webhook
 from rankgate.console.webhook import CursorFile, WebhookSender, looking
 from rankgate.errors import GateError, Reason
 
@@ -384,7 +386,12 @@ async def test_what_the_store_forgot_holds_nothing_up(bench: Bench) -> None:
     assert bench.receiver.messages == [("approval.opened", "apr-2")]
 
 
-async def test_no_log_line_holds_the_address_or_the_secret(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_no_log_line_holds_the_address_or_the_secret(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whatever logged before in this process may have set it up to write elsewhere.
+    structlog.reset_defaults()
+    monkeypatch.setattr(webhook, "log", structlog.get_logger())
     bench.receiver.answers = [500] * 3
     bench.store.happen("opened")
     async with bench.running():
