@@ -17,11 +17,12 @@ HELM_VERSION=v4.3.1
 KUSTOMIZE_VERSION=v5.8.1
 KUBERNETES_VALIDATE=kubernetes-validate==1.37.0
 OIDC_PROVIDER=$PWD/tests/fakes/oidc_provider
+BROWSER=$PWD/tests/browser
 CLIENT_ENVIRONMENTS=$PWD/tests/clients_envs
 XDS_PROTOS=xds-protos==1.85.0
-RINGS="core clients flow policy-embedded policy-opa wire-oracle voyageai ai-sdk oidc-provider redis-server demo deploy"
+RINGS="core clients flow policy-embedded policy-opa wire-oracle voyageai ai-sdk oidc-provider browser redis-server demo deploy"
 CLIENTS="litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei"
-ELSEWHERE="not flow and not opa and not npm and not redis_server and not wire_oracle and not demo and not deploy"
+ELSEWHERE="not flow and not opa and not npm and not browser and not redis_server and not wire_oracle and not demo and not deploy"
 
 mkdir -p "$CACHE/bin" "$CACHE/log"
 : >"$REPORT"
@@ -166,6 +167,15 @@ run() {
             ring oidc-provider tests -m npm
         else
             not_run oidc-provider "$missing"
+        fi
+        ;;
+    browser)
+        if ! command -v chromium >/dev/null; then
+            not_run browser "chromium is not on PATH"
+        elif have_packages "$OIDC_PROVIDER" && have_packages "$BROWSER"; then
+            ring browser tests/browser
+        else
+            not_run browser "$missing"
         fi
         ;;
     redis-server)
