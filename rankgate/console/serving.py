@@ -34,6 +34,7 @@ from rankgate.console.sessions import Sessions
 from rankgate.console.settings import ConsoleSettings, ListenSettings
 from rankgate.console.site import CALLBACK, Site
 from rankgate.console.tokens import person_by_token
+from rankgate.console.webhook import CursorFile, WebhookSender, looking
 from rankgate.errors import GateError, SettingsError
 
 __all__ = ["Keys", "assembled", "check_certificate", "keys_of", "serve"]
@@ -96,6 +97,13 @@ async def assembled(settings: ConsoleSettings) -> AsyncIterator[Starlette]:
 
         expiring = asyncio.create_task(_expire(desk))
         stack.push_async_callback(_ended, expiring)
+        if settings.webhook.url is not None and settings.webhook.secret_file is not None:
+            sender = WebhookSender(
+                settings.webhook.url, settings.webhook.secret_file, store.events, looking(store),
+                CursorFile(settings.journal.directory / "webhook-cursor"), deployment=settings.deployment,
+                public_url=settings.origin, kinds=settings.webhook.events,
+            )  # fmt: skip
+            stack.push_async_callback(_ended, asyncio.create_task(sender.run()))
         with contextlib.suppress(GateError):
             # Known before the first page, so that its logout may lead to the issuer.
             await openid.metadata()

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from rankgate.console.webhook import EVENTS
 from rankgate.errors import SettingsError
 from rankgate.settings import IssuerSettings, LogSettings
 from rankgate.settings.base import Name, NonEmpty, Section, address, is_loopback
@@ -183,6 +184,8 @@ class WebhookSettings(Section):
             raise ValueError("webhook.url must be https (plain http only on loopback with insecure_http = true)")
         if self.secret_file is None:
             raise ValueError("webhook.url needs webhook.secret_file, or nobody could tell our messages from others'")
+        if unknown := sorted(set(self.events) - set(EVENTS)):
+            raise ValueError(f"webhook.events has {', '.join(unknown)}; known are {', '.join(sorted(EVENTS))}")
         return self
 
 
