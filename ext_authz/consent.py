@@ -39,7 +39,7 @@ from rankgate.audit import LifecycleEvent, What
 from rankgate.errors import GateError, Reason
 from rankgate.identity import Principal
 from rankgate.policy import Approval, Ruling
-from rankgate.request import Role
+from rankgate.request import RerankRequest, Role
 from rankgate.rewrite import mask_effort
 from rankgate.settings import ApprovalSettings
 
@@ -295,9 +295,15 @@ def _digests(case: Case, gate: Gate, ruling: Ruling, key: bytes) -> Digests:
             changes=(*changes, "", *ruling.remove, "", *ruling.query_remove),
         ),
         canonical=canonical_digest(
-            key, **who, upstream=upstream, route=route.name, value=reading.json.value
+            key, **who, upstream=upstream, route=route.name, value=_meaning(reading.request)
         ),
     )  # fmt: skip
+
+
+def _meaning(request: RerankRequest) -> dict[str, object]:
+    """Return what a call asks for, without what only names the call or is nothing to a reranker."""
+    texts = [(text.role, text.position, text.value) for text in request.texts if text.role is not Role.OTHER]
+    return {"operation": request.operation, "model": request.model, "top_n": request.top_n, "texts": texts}
 
 
 def _credential(ruling: Ruling, gate: Gate) -> str:

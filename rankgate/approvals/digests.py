@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 
 __all__ = ["Digests", "canonical_digest", "canonical_json", "plan_digest", "use_digest"]
 
-# Members of a body that name a call and not what is asked: a retry with another one asks for the same.
-_NAMES_THE_CALL = frozenset({"request_id", "user", "priority"})
-
 
 class Digests(NamedTuple):
     """The digests of one request, made with one key."""
@@ -45,22 +42,20 @@ def plan_digest(
 def canonical_digest(
     key: bytes, *, issuer: str, subject: str, tenant: str, upstream: str, route: str, value: Any
 ) -> str:
-    """Return the digest of what is asked, however it is written; `value` is the parsed body."""
+    """Return the digest of what is asked, however it is written; `value` is what the call means, as JSON."""
     head = (issuer, subject, tenant, upstream, route, canonical_json(value))
     return _keyed(key, "canonical", [part.encode("utf-8", "surrogatepass") for part in head])
 
 
 def canonical_json(value: Any) -> str:
-    """Return one text for all writings of a body: names sorted, white space made one, what names the call left out."""
-    if isinstance(value, dict):
-        value = {name: member for name, member in value.items() if name not in _NAMES_THE_CALL}
+    """Return one text for all writings of a value: names sorted, white space made one."""
     return json.dumps(_squeezed(value), sort_keys=True, separators=(",", ":"))
 
 
 def _squeezed(value: Any) -> Any:
     if isinstance(value, str):
         return " ".join(value.split())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_squeezed(item) for item in value]
     if isinstance(value, dict):
         return {" ".join(name.split()): _squeezed(member) for name, member in value.items()}

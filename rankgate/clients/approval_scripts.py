@@ -218,7 +218,6 @@ for _, waiter in ipairs(redis.call('ZRANGE', waiters, 0, -1)) do
 end
 redis.call('HSET', record, 'used_by', decision)
 become(record, id, 'approved', 'consumed', 'consumed')
-redis.call('ZREM', waiters, decision)
 return 'spent'
 """)
 """Keys: record, waiters. Arguments: id, decision id, milliseconds after which a waiter is taken to be gone."""

@@ -77,6 +77,9 @@ async def test_only_what_the_table_allows_becomes_of_an_approval(
     assert found is not None
     expected = (after, 1, ("s",), "n") if allowed else (state, 0, (), "")
     assert (found.state, found.revision, found.votes, found.note) == expected
+    with server.client() as client:
+        indices = [each for each in State if client.zcard(f"{PREFIX}index:{each.value}")]
+        assert (indices, client.zcard(f"{PREFIX}due")) == ([found.state], int(found.state in OPEN))
     listed = {each: [one.ask.id for one in await store.listing([each], 5)] for each in State}
     assert listed == {each: [first.ask.id] if each is found.state else [] for each in State}
 
@@ -157,6 +160,16 @@ async def test_the_newest_are_listed_first_page_by_page(store: ApprovalStore) ->
     assert await page(0) == [] and await page(5, states=()) == []
 
 
+async def test_a_page_is_filled_past_what_is_listed_wrongly(server: Server, store: ApprovalStore) -> None:
+    asks = [an_ask(str(number)) for number in range(4)]
+    for ask in asks:
+        await opened(store, ask)
+    change(server, asks[3].id, {"body": "x"})
+    change(server, asks[2].id, {"state": "denied"})
+    assert [stored.ask for stored in await store.listing([State.PENDING], 1)] == [asks[1]]
+    assert [stored.ask for stored in await store.listing([State.PENDING], 9)] == [asks[1], asks[0]]
+
+
 async def test_whatever_is_due_expires_once(store: ApprovalStore) -> None:
     past = int(time.time() * 1000) - 1
     due = [await opened(store, an_ask(f"d{number}", expires_ms=past)) for number in range(10)]
@@ -193,6 +206,7 @@ async def test_a_review_is_opened_counted_and_closed_once(server: Server, store:
     assert await store.close_review(asks[0].id, "ann", "fine") is Change.DONE
     assert await store.close_review(asks[0].id, "bob", "not fine") is Change.CLOSED
     assert await store.close_review("apr-unknown", "bob", "") is Change.CLOSED
+    assert asks[0] not in [review.ask for review in await store.reviews(closed=False, limit=10)]
     (closed,) = await store.reviews(closed=True, limit=10)
     assert (closed.ask, closed.body, closed.mac) == (asks[0], asks[0].encode(), "mac")
     assert (closed.closed_by, closed.closed_reason) == ("ann", "fine") and closed.closed_ms > 0
@@ -234,6 +248,15 @@ async def test_every_key_ends_by_itself_but_the_stream_which_is_cut(server: Serv
     assert {key for key, ends in keys.items() if ends < 0} == {f"{PREFIX}events"}
     assert keys[record_key(first.ask.id)] == first.ask.expires_ms + HISTORY_S * 1000
     assert not any(word in key for key in keys for word in ("indexer", "acme", "ann", "issuer.test"))
+
+
+async def test_what_ends_soon_does_not_end_what_ends_later(server: Server, store: ApprovalStore) -> None:
+    late = int(time.time() * 1000) + 10 * HISTORY_S * 1000
+    await opened(store, an_ask("late", expires_ms=late))
+    await opened(store, an_ask("soon"))
+    with server.client() as client:
+        shared = [key for key in client.keys("*") if client.type(key) == b"zset"]
+        assert {client.pexpiretime(key) for key in shared} == {late + HISTORY_S * 1000}
 
 
 async def test_indices_forget_what_the_server_forgot(server: Server, store: ApprovalStore) -> None:

@@ -186,6 +186,15 @@ async def test_what_is_settled_makes_room_and_what_is_pending_again_takes_it(
     assert (await store.join(an_ask("2"), "", caps)).met is Met.OPENED
 
 
+async def test_what_is_asked_for_again_is_what_a_variant_meets(store: ApprovalStore) -> None:
+    first = await approved(store)
+    second = await opened(store, an_ask(use_digest="use 2"))
+    await store.settle(second, State.CANCELLED, kind="cancelled")
+    await store.settle(first, State.PENDING, kind="withdrawn")
+    met, stored = await store.join(an_ask(use_digest="use 3"), "", CAPS)
+    assert met is Met.VARIANT and stored is not None and stored.ask == first.ask
+
+
 async def test_what_expired_makes_room_without_anybody_marking_it(store: ApprovalStore) -> None:
     for question in ("1", "2"):
         ask = an_ask(question, expires_ms=int(time.time() * 1000) - 1)

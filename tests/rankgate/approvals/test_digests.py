@@ -94,12 +94,6 @@ def test_questions_that_read_the_same_mean_the_same(one: Any, other: Any) -> Non
     assert (canonical_json(one) == canonical_json(other)) is (plain(one) == plain(other))
 
 
-@pytest.mark.parametrize("name", ["user", "request_id", "priority"])
-def test_what_names_the_call_is_left_out_at_the_top_alone(name: str) -> None:
-    assert canonical_json({"query": "q", name: "x"}) == canonical_json({"query": "q"})
-    assert canonical_json({"documents": [{name: "x"}]}) != canonical_json({"documents": [{}]})
-
-
 def test_white_space_of_every_kind_is_one_and_none_at_the_ends() -> None:
     assert canonical_json({"query": " who\u00a0\n is\u3000it "}) == canonical_json({"query": "who is it"})
     assert canonical_json({"query": "whois it"}) != canonical_json({"query": "who is it"})
