@@ -40,8 +40,9 @@ lint: $(VENV)/.dev ## ruff and mypy strict
 ci: ## everything a change must pass, from a clean clone
 	bash .ci/run
 
-docs: $(VENV)/.runtime ## write docs/settings.md from the schema
+docs: $(VENV)/.runtime ## write docs/settings.md and docs/console-settings.md from the schemas
 	$(BIN)/rankgate config docs > docs/settings.md
+	$(BIN)/rankgate config docs --console > docs/console-settings.md
 
 proto: $(VENV)/.dev ## generate rankgate/pb from proto/
 	$(BIN)/python hatch_build.py

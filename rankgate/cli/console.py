@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-__all__ = ["console"]
+__all__ = ["console", "installed"]
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-EXTRA = ("starlette", "uvicorn", "sse_starlette", "python_multipart")
+EXTRA = ("starlette", "uvicorn", "sse_starlette", "python_multipart", "stamina", "standardwebhooks")
 PRIVATE, PUBLIC, PREVIEW = "vote-key.pem", "vote-key.pub.pem", "preview-key.txt"
 
 
@@ -26,7 +26,7 @@ def console(ctx: click.Context, file: Path | None) -> None:
         if file is not None:
             raise click.UsageError(f"put --config behind {ctx.invoked_subcommand}")
         return
-    _installed()
+    installed()
     import asyncio
 
     from rankgate.clients.logs import configure
@@ -45,7 +45,7 @@ def check(file: Path | None) -> None:
 
     Exits 0 if a console would start with them, 1 otherwise, with one line a fault. Nothing is connected to.
     """
-    _installed()
+    installed()
     from rankgate.clients.openid import read_secret
     from rankgate.console.serving import check_certificate, keys_of
     from rankgate.console.settings import load
@@ -105,7 +105,8 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def _installed() -> None:
+def installed() -> None:
+    """Raise ClickException where the console's extra is not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in EXTRA if find_spec(name) is None]
