@@ -46,8 +46,9 @@ class DevClient:
 
 # Well-known on purpose: whoever reaches a development issuer may have its tokens, which no real gate accepts.
 DEMO_CLIENTS = (
-    # The one that the shipped policy knows.
+    # Those that the shipped policy knows; what is risky of the second one waits for people.
     DevClient("search-svc", "demo", tenant="acme", groups=("search",)),
+    DevClient("fraud-svc", "demo", tenant="acme", groups=("fraud",)),
     DevClient("search", "demo", tenant="acme", groups=("search", "eu")),
     DevClient("rag-agent", "demo", tenant="acme", groups=("agents",)),
     DevClient("batch", "demo", tenant="globex", groups=("batch",)),
