@@ -332,7 +332,6 @@ def test_the_console_holds_its_keys_alone_and_none_of_a_gate() -> None:
     }
     assert {name: keys for name, keys in added.items() if keys} == {
         "ext_authz": {"state_password", "vote_key_public"},
-        "ext_proc": {"state_password", "vote_key_public"},
         "console": {"vote_key", "preview_key", "state_password", "reader_password"},
     }
     console = found["console"]
