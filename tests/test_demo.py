@@ -25,6 +25,7 @@ TITLES = (
     "Denied by policy",
     "Too many documents",
     "A document the caller may not see",
+    "A risky query waits for a person",
     "The trail, tailed live while the calls were made",
 )
 

@@ -24,7 +24,7 @@ async def show(state: StateDirectory, teller: Teller, *, keep: bool, started: fl
     `started` is the time.monotonic() at which the command began. Raises StartError.
     """
     teller.headline("rankgate: what happens to a rerank call")
-    teller.note("Starting Valkey, both filters, Envoy, a development issuer and a BM25 reranker ...")
+    teller.note("Starting Valkey, both filters, Envoy, a console, a development issuer and a BM25 reranker ...")
     async with stage(state) as scenery:
         teller.note(f"The gate listens on {scenery.stack.url}, the reranker behind it on {scenery.reranker.url}.")
         steps = await _tell(scenery, teller)
