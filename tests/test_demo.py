@@ -106,7 +106,7 @@ def test_kept_commands_can_be_copied_and_ctrl_c_ends_it_all(kept: Running) -> No
     rows = subprocess.run(
         command(*[word for word in tail[1:] if word != "--follow"]), capture_output=True, text=True, check=True
     ).stdout
-    assert rows.count(" allow ") == 4
+    assert rows.count(" allow ") == 5
     children = descendants(process.pid)
     assert len(children) >= 4
     process.send_signal(signal.SIGINT)

@@ -91,7 +91,7 @@ async def scene(tmp_path, *, policy=POLICY, filters=filter_command, **approvals)
     section = people.settings(
         url, **{"hold_s": 10, "pending_per_subject": 1000, "pending_per_tenant": 1000, **approvals}
     )
-    gate._overrides = {"approvals": section, "routes": [
+    gate.overrides = {"approvals": section, "routes": [
         {"name": "cohere-v2", "path": "/v2/rerank", "dialect": "cohere.v2", "query_parameters": ["trace"],
          "may_relax": True},
         {"name": "cohere-v1", "path": "/v1/rerank", "dialect": "cohere.v1"},
