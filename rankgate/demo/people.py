@@ -18,6 +18,7 @@ from rankgate.clients.processes import Child
 from rankgate.clients.state import StateDirectory
 from rankgate.console.keys import KeyFiles
 from rankgate.demo.issuer import DevIssuer
+from rankgate.demo.logins import DEMO_PEOPLE
 from rankgate.settings.text import to_toml
 
 __all__ = ["APPROVER", "OWNER", "People", "console"]
@@ -25,7 +26,6 @@ __all__ = ["APPROVER", "OWNER", "People", "console"]
 AUDIENCE = "approvals"
 APPROVER = "ada"
 OWNER = "finn"
-GROUP = "data-protection"
 READY_S = 20.0
 STOP_S = 5.0
 PATIENCE_S = 5.0
@@ -41,10 +41,8 @@ class People:
 
     def token(self, name: str) -> str:
         """Return an access token for the API of a person who logged in just now."""
-        return self._issuer.mint(
-            sub=name, aud=AUDIENCE, client_id="rankgate-cli", groups=[GROUP], auth_time=int(time.time()),
-            preferred_username=name,
-        )  # fmt: skip
+        person = next(person for person in DEMO_PEOPLE if person.name == name)
+        return self._issuer.mint(**person.claims(int(time.time())), aud=AUDIENCE, client_id="rankgate-cli")
 
     async def call(self, method: str, path: str, token: str, body: Any = None) -> tuple[int, Any]:
         """Return status and parsed answer of one call of the API."""
@@ -91,6 +89,7 @@ async def console(
                 "state": {"redis_url": redis_url},
                 "audit": {"redis_url": redis_url},
                 "journal": {"directory": state.path / "journal"},
+                "roles": {"operate": ["platform"]},
                 "login": {"issuer": issuer.url, "client_id": "console", "audience": AUDIENCE, "insecure_http": True},
             }
         ),

@@ -16,6 +16,7 @@ from rankgate.clients.state import StateDirectory, merged
 from rankgate.console.keys import make_keys
 from rankgate.demo.footprint import resident_mib
 from rankgate.demo.issuer import DevIssuer
+from rankgate.demo.logins import DEMO_PEOPLE
 from rankgate.demo.people import OWNER, People, console
 from rankgate.demo.reranker import DemoReranker
 
@@ -55,7 +56,7 @@ async def stage(state: StateDirectory) -> AsyncIterator[Stage]:
 
     Raises StartError naming the part that did not start.
     """
-    issuer, key = DevIssuer(lifetime_s=3600), secrets.token_urlsafe(24)
+    issuer, key = DevIssuer(people=DEMO_PEOPLE, lifetime_s=3600), secrets.token_urlsafe(24)
     reranker = DemoReranker(key=key)
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.push_async_callback(issuer.stop)

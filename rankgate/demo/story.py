@@ -246,6 +246,10 @@ async def approved(scene: Scene) -> Step:
     told.tell("sent", f"POST /v2/rerank by fraud-svc: {query}")
     call = asyncio.create_task(scene.caller.post("/v2/rerank", body, token))
     shown = await people.waiting(APPROVER)
+    if not shown:
+        told.answer(await call, 429)
+        told.expect("the query should wait for a person", False)
+        return told.done()
     preview = shown.get("preview") or {}
     told.tell(
         "waits", f"{shown.get('id')}: high risk, so someone of {', '.join(shown['requirement']['groups'])} must agree"
