@@ -21,6 +21,9 @@ test: $(VENV)/.dev ## run every test this machine can run, and name those it can
 test-clients: $(VENV)/.dev ## send the large clients through a gate: litellm, langchain, llama-index
 	@PYTHON=$(BIN)/python tests/run.sh litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei
 
+pictures: $(VENV)/.dev ## write docs/img/console: the console in Chromium, with people and requests that are made up
+	@$(BIN)/python tests/browser/pictures.py
+
 bench: $(VENV)/.dev ## measure the gate beside what it is compared with, about ten minutes: make bench ARGS=--quick
 	@PYTHON=$(BIN)/python bench/tools.sh
 	@$(BIN)/python -m bench $(ARGS)
@@ -72,4 +75,4 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help demo up test test-clients bench bench-restart profile lint ci docs proto lock clean
+.PHONY: help demo up test test-clients pictures bench bench-restart profile lint ci docs proto lock clean
