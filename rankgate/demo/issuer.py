@@ -136,8 +136,8 @@ class DevIssuer:
         old = self.keys[-keep:] if keep else []
         self.keys = [*old, SigningKey(self._algorithm)]
 
-    def mint(self, **claims: Any) -> str:
-        """Return a signed token; `claims` come over the usual ones, and None leaves one out. `typ` is its header's."""
+    def mint(self, kind: str = "at+jwt", /, **claims: Any) -> str:
+        """Return a signed token; `claims` come over the usual ones, and None leaves one out. `kind` is its `typ`."""
         now = int(self._clock())
         usual = {
             "iss": self.url,
@@ -149,7 +149,7 @@ class DevIssuer:
             "client_id": claims.get("sub", "search"),
         }
         key = self.keys[-1]
-        header = {"alg": key.algorithm, "typ": claims.pop("typ", "at+jwt"), "kid": key.id}
+        header = {"alg": key.algorithm, "typ": kind, "kid": key.id}
         return key.sign(header, {name: value for name, value in (usual | claims).items() if value is not None})
 
     async def discovery(self, _: web.Request) -> web.StreamResponse:

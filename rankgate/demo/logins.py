@@ -96,7 +96,7 @@ class Logins:
         claims = known.person.claims(int(self._clock()))
         return {
             "access_token": self._mint(**claims, aud=client, client_id=client),
-            "id_token": self._mint(**claims, aud=client, nonce=known.nonce, client_id=None, typ="JWT"),
+            "id_token": self._mint("JWT", **claims, aud=client, nonce=known.nonce, client_id=None),
             "token_type": "Bearer",
         }
 
