@@ -7,19 +7,18 @@ signature, and both are bound to the bytes of this request and to what will be d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from ext_authz.asking import REASON_HEADER, ask_of, caller_of, check_right, reason_given, requirement_of
 from ext_authz.case import Case, Consent
 from ext_authz.gate import Approvals, Gate
 from ext_authz.soon import soon
 from rankgate.approvals import (
     Ask,
     Caller,
-    Digests,
     Met,
-    PlanSummary,
     Requirement,
     Revocation,
     Standing,
@@ -27,27 +26,16 @@ from rankgate.approvals import (
     Stored,
     Use,
     authenticate,
-    canonical_digest,
     hold_seconds,
     is_authentic,
-    plan_digest,
-    redacted,
     tally,
-    use_digest,
 )
 from rankgate.audit import LifecycleEvent, What
 from rankgate.errors import GateError, Reason
-from rankgate.identity import Principal
-from rankgate.policy import Approval, Ruling
-from rankgate.request import RerankRequest, Role
 from rankgate.rewrite import mask_effort
-from rankgate.settings import ApprovalSettings
 
-__all__ = ["REASON_HEADER", "Wait", "given", "spend"]
+__all__ = ["Wait", "given", "spend"]
 
-REASON_HEADER = "rankgate-reason"
-"""The request header by which a caller says why it goes ahead without an approval."""
-REASON_CHARS = 500
 # Once a vote is in, the youngest caller of a request takes at most so long to use it.
 YIELD_S = 0.25
 
@@ -84,16 +72,16 @@ async def given(case: Case, gate: Gate, wait: Wait) -> bool:
     if approvals is None or ruling is None or ruling.approval is None or principal is None:
         raise GateError(Reason.APPROVAL_UNAVAILABLE)
     settings = gate.settings.approvals
-    caller = _caller(principal, settings)
-    requirement = _requirement(ruling.approval)
+    caller = caller_of(principal, settings)
+    requirement = requirement_of(ruling.approval)
     why = ""
     if case.http.values(REASON_HEADER):
-        _may_break_glass(principal, settings, gate.clock())
-        why = _why(case, gate)
+        check_right(principal, settings, gate.clock())
+        why = reason_given(case, gate)
     elif not (caller.owner_people or caller.owner_groups or settings.allow_unowned):
         raise GateError(Reason.APPROVAL_UNAVAILABLE, "no owner")
     effort = mask_effort(case.reading.request, case.reading.findings) + len(case.http.body) if case.reading else 0
-    ask = await gate.work.run(effort, case.tenant, lambda: _ask(case, gate, requirement, caller, why))
+    ask = await gate.work.run(effort, case.tenant, lambda: ask_of(case, gate, requirement, caller, why))
     if why:
         case.consent = Consent(ask, State.PENDING, glass=True)
         return True
@@ -186,7 +174,7 @@ async def spend(case: Case, gate: Gate) -> None:
         await _break_glass(case, gate, approvals, ask)
         return
     await gate.audit.append(_event(What.APPROVAL_USE, case, gate, ask))
-    for _ in range(int(gate.settings.limits.decision_s / YIELD_S)):
+    for _ in range(1 + int(gate.settings.limits.decision_s / YIELD_S)):
         consuming = approvals.store.consume(ask.id, case.decision_id)
         use = await soon(consuming, Reason.APPROVAL_STORE_UNAVAILABLE)
         if use is not Use.YOUNGER:
@@ -252,138 +240,7 @@ def _standing(stored: Stored, approvals: Approvals, caller: Caller, requirement:
     return standing
 
 
-def _caller(principal: Principal, settings: ApprovalSettings) -> Caller:
-    """Return who asks: every name of the caller, and its owners."""
-    claims: Mapping[str, object] = principal.claims
-    named = (claims.get(name) for name in settings.name_claims)
-    names = {principal.subject, *(value for value in named if isinstance(value, str) and value)}
-    owners = [
-        owner
-        for owner in settings.owners
-        if owner.subject == principal.subject and owner.issuer in {None, principal.issuer}
-    ]
-    return Caller(
-        principal.issuer,
-        principal.subject,
-        principal.tenant,
-        tuple(sorted(name.casefold() for name in names)),
-        tuple(sorted({name.casefold() for owner in owners for name in owner.people})),
-        tuple(sorted({name for owner in owners for name in owner.groups})),
-    )
-
-
-def _requirement(approval: Approval) -> Requirement:
-    return Requirement(tuple(sorted(set(approval.groups))), approval.quorum, approval.ttl_s)
-
-
-def _digests(case: Case, gate: Gate, ruling: Ruling, key: bytes) -> Digests:
-    principal, route, reading, masks = case.principal, case.route, case.reading, case.masks
-    if not (principal and route and reading and masks):
-        raise GateError(Reason.INTERNAL, "incomplete case")
-    http, upstream = case.http, gate.settings.upstream.url
-    who = {"issuer": principal.issuer, "subject": principal.subject, "tenant": principal.tenant}
-    changes = [f"{name}={value}" for name, value in (*ruling.headers, *ruling.query_set)]
-    return Digests(
-        use=use_digest(
-            key, **who, upstream=upstream, route=route.name, method=http.method,
-            path=f"{http.path}?{http.query}" if http.query else http.path,
-            content_type=b", ".join(http.values("content-type")), body=http.body,
-        ),
-        plan=plan_digest(
-            key, mask_request=masks.request.text, mask_response=masks.response.text, dropped=ruling.drop,
-            on_empty=ruling.on_empty, credential=_credential(ruling, gate),
-            changes=(*changes, "", *ruling.remove, "", *ruling.query_remove),
-        ),
-        canonical=canonical_digest(
-            key, **who, upstream=upstream, route=route.name, value=_meaning(reading.request)
-        ),
-    )  # fmt: skip
-
-
-def _meaning(request: RerankRequest) -> dict[str, object]:
-    """Return what a call asks for, without what only names the call or is nothing to a reranker."""
-    texts = [(text.role, text.position, text.value) for text in request.texts if text.role is not Role.OTHER]
-    return {"operation": request.operation, "model": request.model, "top_n": request.top_n, "texts": texts}
-
-
-def _credential(ruling: Ruling, gate: Gate) -> str:
-    return ":".join(filter(None, (gate.settings.credentials.broker, ruling.credential)))
-
-
-def _ask(case: Case, gate: Gate, requirement: Requirement, caller: Caller, why: str) -> Ask:
-    """Return what people are asked; long work for a large body."""
-    approvals, route, reading, masks, ruling = gate.approvals, case.route, case.reading, case.masks, case.ruling
-    if not (approvals and route and reading and masks and ruling):
-        raise GateError(Reason.INTERNAL, "incomplete case")
-    now_ms, request = int(gate.clock() * 1000), reading.request
-    digests = _digests(case, gate, ruling, approvals.key)
-    model = None if request.model is None else gate.clean(request.model, case.tenant)
-    return Ask(
-        id=approvals.new_id(now_ms / 1000),
-        deployment=gate.settings.deployment,
-        decision_id=case.decision_id,
-        opened_ms=now_ms,
-        expires_ms=now_ms + 1000 * requirement.ttl_s,
-        use_digest=digests.use,
-        plan_digest=digests.plan,
-        canonical_digest=digests.canonical,
-        requirement=requirement,
-        caller=caller,
-        route=route.name,
-        path=case.http.path,
-        upstream=gate.settings.upstream.host,
-        dialect=request.dialect,
-        model=model,
-        document_count=request.document_count,
-        total_chars=case.total_chars,
-        plan=PlanSummary(
-            masks.request_name, masks.response_name, ruling.drop, len(case.kept), _credential(ruling, gate),
-            masks.relaxed,
-        ),
-        findings=case.counts,
-        risk=ruling.risk,
-        reasons=case.reasons,
-        policy_revision=case.policy_revision,
-        preview=_preview(case, gate, approvals),
-        break_glass=why,
-    )  # fmt: skip
-
-
-def _preview(case: Case, gate: Gate, approvals: Approvals) -> str:
-    """Return what approvers see, sealed to them: every type redacted, whatever the plan says."""
-    reading = case.reading
-    if approvals.sealer is None or reading is None:
-        return ""
-    masker = gate.masker(case.tenant, approvals.redact)
-    shown: dict[Role, list[tuple[int, str]]] = {role: [] for role in Role}
-    for text in reading.request.texts:
-        if text.role is not Role.OTHER:
-            masked = masker.mask(text.value, reading.findings.get(text.ordinal, ()))
-            shown[text.role].append((text.position or 0, masked))
-    query = "\n".join(text for _, text in shown[Role.QUERY])
-    instruction = "\n".join(text for _, text in shown[Role.INSTRUCTION]) or None
-    return approvals.sealer.seal(redacted(query, instruction, shown[Role.DOCUMENT]))
-
-
 def _hold(case: Case, gate: Gate) -> float:
     ruled = case.ruling.approval.hold_s if case.ruling and case.ruling.approval else None
     dialect = case.reading.request.dialect if case.reading else ""
     return hold_seconds(gate.settings.approvals.hold_s, ruled, dialect, case.http.values)
-
-
-def _may_break_glass(principal: Principal, settings: ApprovalSettings, now: float) -> None:
-    """Return where the caller has the right to go ahead; raise GateError otherwise: who asks for it is told."""
-    right = settings.break_glass
-    issued = principal.claims.get("iat")
-    if right.scope is None or right.scope not in principal.scopes:
-        raise GateError(Reason.BREAK_GLASS_REFUSED, "scope")
-    if not isinstance(issued, int) or principal.expires - issued > right.token_s or now >= principal.expires:
-        raise GateError(Reason.BREAK_GLASS_REFUSED, "token lifetime")
-
-
-def _why(case: Case, gate: Gate) -> str:
-    """Return the caller's reason, masked; raise GateError where it gives none, or more than one."""
-    given_ = [value.decode("latin-1").strip() for value in case.http.values(REASON_HEADER)]
-    if len(given_) != 1 or not 0 < len(given_[0]) <= REASON_CHARS or not given_[0].isprintable():
-        raise GateError(Reason.BREAK_GLASS_REFUSED, "reason")
-    return gate.clean(given_[0], case.tenant)
