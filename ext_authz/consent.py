@@ -50,6 +50,8 @@ REASON_HEADER = "rankgate-reason"
 REASON_CHARS = 500
 # Once a vote is in, the youngest caller of a request takes at most so long to use it.
 YIELD_S = 0.25
+# Who can wait no longer waits so long for its turn to go away: this share of the time of a decision.
+TURN_SHARE = 0.25
 
 _CLOSED = {
     State.DENIED: Reason.APPROVAL_DENIED,
@@ -149,26 +151,36 @@ async def _wait(
         if approval not in wait.changed:
             present = approvals.room.present(approval, case.decision_id)
             wait.changed[approval] = await wait.scope.enter_async_context(present)
-        # Read after listening began: what happened before would be waited for in vain.
-        while True:
-            reading = approvals.store.read(approval)
-            stored = await soon(reading, Reason.APPROVAL_STORE_UNAVAILABLE)
-            if stored is None:
-                raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "gone")
-            standing = _standing(stored, approvals, caller, requirement, gate.clock())
-            case.consent = Consent(stored.ask, standing.state, standing)
-            if standing.state is State.APPROVED:
-                break
-            if standing.state is not State.PENDING:
-                raise GateError(_CLOSED[standing.state])
-            if case.left.is_set():
-                raise GateError(Reason.CALLER_LEFT)
-            remaining = wait.until - gate.clock()
-            if approvals.room.closed or remaining <= 0:
-                raise _pending(case)
-            remaining = min(remaining, stored.ask.expires_ms / 1000 - gate.clock())
-            await approvals.room.sleep(wait.changed[approval], case.left, max(remaining, 0.001))
+        async with AsyncExitStack() as turn:
+            # Read after listening began: what happened before would be waited for in vain.
+            while await _is_pending(case, gate, approvals, approval, caller, requirement):
+                remaining = wait.until - gate.clock()
+                if approvals.room.closed or remaining <= 0:
+                    raise _pending(case)
+                remaining = min(remaining, consent.ask.expires_ms / 1000 - gate.clock())
+                await turn.aclose()
+                await approvals.room.sleep(wait.changed[approval], case.left, max(remaining, 0.001))
+                patience = max(wait.until - gate.clock(), gate.settings.limits.decision_s * TURN_SHARE)
+                await turn.enter_async_context(approvals.room.turn(patience))
+            # What is left of the decision belongs to the same turn.
+            wait.scope.push_async_exit(turn.pop_all())
         wait.paused(0.0)
+
+
+async def _is_pending(
+    case: Case, gate: Gate, approvals: Approvals, approval: str, caller: Caller, requirement: Requirement
+) -> bool:
+    """Read the approval; return False once it is approved, and raise GateError where that cannot come any more."""
+    if case.left.is_set():
+        raise GateError(Reason.CALLER_LEFT)
+    stored = await soon(approvals.store.read(approval), Reason.APPROVAL_STORE_UNAVAILABLE)
+    if stored is None:
+        raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "gone")
+    standing = _standing(stored, approvals, caller, requirement, gate.clock())
+    case.consent = Consent(stored.ask, standing.state, standing)
+    if standing.state not in {State.APPROVED, State.PENDING}:
+        raise GateError(_CLOSED[standing.state])
+    return standing.state is State.PENDING
 
 
 async def spend(case: Case, gate: Gate) -> None:
