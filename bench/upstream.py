@@ -32,7 +32,7 @@ class Responder(asyncio.Protocol):
 
     # One of each for all connections.
     answers: dict[int, bytes] = {}  # noqa: RUF012
-    held: Counter[bytes] = Counter()
+    held: Counter[bytes] = Counter()  # noqa: RUF012
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None

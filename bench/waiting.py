@@ -1,52 +1,41 @@
 """What callers that wait for a person cost the others: many are held, and ordinary calls go on beside them.
 
-In every round, one after another: ordinary calls with nobody waiting, then callers are held, then the same ordinary
-calls; then one caller more; then all are let go: they leave at once, or people agree one by one, or to all at once.
+Two gates that are alike take turns in holding callers, so that the idle one is measured beside the other, slice by
+slice; a third has no approvals. Every round ends with one caller more than there are seats, and then lets all go: they
+leave at once, or people agree one by one, or to all at once, while ordinary calls go on.
 `python -m bench.waiting` ends with 1 where an ordinary call failed, a held one was not answered or did not arrive
 once, or the caller for whom there was no seat was not sent away.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import statistics
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
-from redis.asyncio import Redis
-
-from bench.bodies import bodies, body, requests
-from bench.ground import Contender, Ground, ground
-from bench.http1 import body_start, complete
-from bench.load import Connection, Job
+from bench.bodies import bodies, requests
+from bench.ground import Contender, ground
+from bench.held import DOCUMENTS, POLICY, Held, Scene, ask, held_body, scene_at, until
+from bench.load import Job
 from bench.meter import cpu_us, resident_mib
-from bench.people import GROUP, People
+from bench.report import machine, publish
 from bench.rounds import Round, measure
-from rankgate.approvals import State, Stored
-from rankgate.clients.approvals import ApprovalStore
-from rankgate.settings import ApprovalSettings
+from rankgate.approvals import Stored
 
-__all__ = ["MOST", "QUICK", "Pace", "Phase", "Waiting", "waiting"]
+__all__ = ["MOST", "QUICK", "Pace", "Phase", "Waiting", "faults", "main", "to_markdown", "waiting"]
 
 # The most that the p99 of ordinary calls may grow while callers wait.
 MOST = 1.5
-DOCUMENTS, POOL = 20, 16
-POLICY = f"""package rankgate
-
-import rego.v1
-
-decision := {{"allowed": true, "rankgate": needs}}
-
-default needs := {{}}
-
-needs := {{"approval": {{"groups": ["{GROUP}"]}}}} if startswith(input.rerank.model, "held")
-"""
+POOL = 16
 LEAVE, ONE_BY_ONE, AT_ONCE = "leave", "one by one", "at once"
+ROOT = Path(__file__).parent.parent
 RELEASES = (LEAVE, ONE_BY_ONE, AT_ONCE)
-SETTLED_S = 20.0
 # Bodies of callers that are held begin here, so that each is another one.
 FIRST = 1000
 
@@ -61,7 +50,8 @@ class Pace:
     rate: float = 100.0
     connections: int = 8
     warm_s: float = 0.5
-    measure_s: float = 5.0
+    slices: int = 3
+    measure_s: float = 2.0
     release_s: float = 6.0
     arrivals_s: float = 128.0
     votes_s: float = 50.0
@@ -69,7 +59,16 @@ class Pace:
 
 
 QUICK = Pace(
-    rounds=3, callers=6, more=1, rate=50.0, connections=2, warm_s=0.2, measure_s=0.4, release_s=0.8, quiet_s=0.2
+    rounds=3,
+    callers=6,
+    more=1,
+    rate=50.0,
+    connections=2,
+    warm_s=0.2,
+    slices=1,
+    measure_s=0.4,
+    release_s=0.8,
+    quiet_s=0.2,
 )
 
 
@@ -90,8 +89,8 @@ class Phase:
 class Seen:
     """What all rounds saw."""
 
-    phases: dict[str, dict[int, Round]] = field(default_factory=dict)
-    """By name and number of the round."""
+    phases: dict[str, dict[int, list[Round]]] = field(default_factory=dict)
+    """Slices by name and number of the round."""
     quiet_us: list[float] = field(default_factory=list)
     memory: list[tuple[Mapping[str, float], Mapping[str, float]]] = field(default_factory=list)
     more_ms: list[float] = field(default_factory=list)
@@ -112,6 +111,7 @@ class Waiting:
     the reranker, `different` their bodies; `left_behind` those the store still took for waiting after all had left.
     """
 
+    machine: Mapping[str, str | int | float]
     pace: Pace
     phases: Mapping[str, Phase]
     enabled_cpu_ratio: float
@@ -121,7 +121,6 @@ class Waiting:
     ordinary_ms: float
     more_statuses: Mapping[str, int]
     memory_mib: Mapping[str, tuple[float, float]]
-    waiter_kib: Mapping[str, float]
     quiet_us: float
     answers: Mapping[str, Mapping[str, int]]
     vote_ms: Mapping[str, tuple[float, float]]
@@ -131,97 +130,27 @@ class Waiting:
     left_behind: int
 
 
-class Held:
-    """Callers on connections of their own, each with a request that nobody else makes."""
-
-    def __init__(self, port: int, token: str) -> None:
-        self._port = port
-        self._token = token
-        self._connections: dict[Connection, int] = {}
-        self.answered: dict[int, tuple[int, float]] = {}
-        """By number: the status (0: broken off) and when it came, in time.perf_counter() seconds."""
-
-    async def send(self, numbers: Sequence[int], rate: float) -> None:
-        """Let a caller come for each of `numbers`, `rate` a second."""
-        loop, began = asyncio.get_running_loop(), time.perf_counter()
-        for place, number in enumerate(numbers):
-            await asyncio.sleep(began + place / rate - time.perf_counter())
-            _, connection = await loop.create_connection(lambda: Connection(self._answered), "127.0.0.1", self._port)
-            self._connections[connection] = number
-            connection.send(requests([held_body(number)], self._token)[0], time.perf_counter())
-
-    def close(self) -> None:
-        """Leave, all at once."""
-        for connection in self._connections:
-            connection.close()
-
-    def _answered(self, connection: Connection, status: int, _begun: float) -> None:
-        self.answered.setdefault(self._connections[connection], (status, time.perf_counter()))
-
-
-class Scene:
-    """The gate, what it keeps approvals in, and everybody around it."""
-
-    def __init__(self, shared: Ground, gate: Contender, people: People, store: ApprovalStore, redis: Redis) -> None:
-        self.shared, self.gate, self.people, self.store, self.redis = shared, gate, people, store, redis
-
-    async def waiters(self) -> int:
-        """Return how many callers the store takes for waiting."""
-        return len([key async for key in self.redis.scan_iter("*:approvals:waiters:*", count=10_000)])
-
-    async def pending(self, callers: int) -> dict[int, Stored]:
-        """Return the newest pending approvals by the number of their caller."""
-        found: dict[int, Stored] = {}
-        for stored in await self.store.listing({State.PENDING}, callers):
-            found[int((stored.ask.model or "").removeprefix("held").partition("-")[0])] = stored
-        return found
-
-    async def agree(self, stored: Stored) -> float:
-        """Put a vote that decides into the store; return when."""
-        person, statement = self.people.consent(stored)
-        when = time.perf_counter()
-        await self.store.settle(stored, State.APPROVED, kind="approved", person=person, statement=statement)
-        return when
-
-    async def arrived(self) -> Mapping[str, int]:
-        """Return how many held requests reached the reranker, and how many different ones."""
-        answer = await _ask(self.shared.upstream_port, b"GET /held HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
-        counted: dict[str, int] = json.loads(answer[body_start(answer) :])
-        return counted
-
-
 async def waiting(pace: Pace, tell: Callable[[str], None]) -> Waiting:
     """Measure at `pace`."""
+    told = machine()
     async with ground() as shared:
-        tell("starting a gate with approvals and one without")
+        tell("starting two gates with approvals and one without")
         without = await shared.gate("without", policy=POLICY)
-        async with _scene(shared, pace) as scene:
+        async with scene_at(shared, "one", pace.callers) as one, scene_at(shared, "two", pace.callers) as two:
             seen, expected = Seen(), 0
             for number in range(pace.rounds):
                 tell(f"round {number + 1} of {pace.rounds}: {RELEASES[number % 3]}")
-                expected += await _round(scene, without, pace, number, seen)
-            await _until(lambda: _none(scene))
-            seen.left_behind = await scene.waiters()
-            counted = await scene.arrived()
+                holds, idle = (one, two) if number % 2 == 0 else (two, one)
+                expected += await _round(holds, {"idle": idle.gate, "without": without}, pace, number, seen)
+            for scene in (one, two):
+                await until(scene.empty)
+                seen.left_behind += await scene.waiters()
+            counted = await one.arrived()
             seen.arrived, seen.different = counted["all"], counted["different"]
-    return _summary(pace, seen, expected)
+    return _summary(told, pace, seen, expected)
 
 
-@asynccontextmanager
-async def _scene(shared: Ground, pace: Pace) -> AsyncIterator[Scene]:
-    people, socket = People(shared.folder), shared.folder / "approvals" / "valkey.sock"
-    section = people.settings(f"unix://{socket}")
-    section |= {"waiters": pace.callers, "hold_s": 200.0, "pending_per_subject": 1000, "pending_per_tenant": 10_000}
-    gate = await shared.gate("approvals", {"approvals": section}, policy=POLICY)
-    store = ApprovalStore.connect(ApprovalSettings.model_validate(section), "default", 3600)
-    try:
-        async with Redis(unix_socket_path=str(socket)) as redis:
-            yield Scene(shared, gate, people, store, redis)
-    finally:
-        await store.close()
-
-
-async def _round(scene: Scene, without: Contender, pace: Pace, number: int, seen: Seen) -> int:
+async def _round(scene: Scene, beside: Mapping[str, Contender], pace: Pace, number: int, seen: Seen) -> int:
     """Measure one round; return how many held requests were agreed to."""
     job = Job(
         port=0, token=scene.shared.token("search-svc"), documents=DOCUMENTS, model="rerank", pool=POOL,
@@ -230,22 +159,26 @@ async def _round(scene: Scene, without: Contender, pace: Pace, number: int, seen
 
     async def load(phase: str, at: Contender, seconds: float, meanwhile: Awaitable[None] | None = None) -> None:
         begun = asyncio.Event()
-        planned = Job(**{**asdict(job), "port": at.port, "measure_s": seconds})
+        planned = replace(job, port=at.port, measure_s=seconds)
         measuring = asyncio.create_task(measure(at, planned, begun.set))
         if meanwhile is not None:
             await begun.wait()
             await meanwhile
-        seen.phases.setdefault(phase, {})[number] = await measuring
+        seen.phases.setdefault(phase, {}).setdefault(number, []).append(await measuring)
 
     # Every round has a subject of its own, so that the cap on what is pending of one is none here.
     token = scene.shared.token(f"held-{number}")
     numbers = range(FIRST + number * 1000, FIRST + number * 1000 + pace.callers)
-    await load("without", without, pace.measure_s)
-    await load("idle", scene.gate, pace.measure_s)
+    # What it takes to serve ordinary calls at all is no part of what callers take.
+    await load("before", scene.gate, pace.measure_s)
     held = Held(scene.gate.port, token)
     before = _memory(scene.gate)
     await load("arriving", scene.gate, pace.callers / pace.arrivals_s + 1, held.send(numbers, pace.arrivals_s))
-    await _until(lambda: _all_wait(scene, held, pace.callers))
+
+    async def all_there() -> bool:
+        return await scene.waiters() + len(held.answered) >= pace.callers
+
+    await until(all_there)
     await asyncio.sleep(pace.quiet_s / 2)
     seen.memory.append((before, _memory(scene.gate)))
     worked, began = cpu_us(scene.gate.pids["ext_authz-0"]), time.perf_counter()
@@ -253,7 +186,10 @@ async def _round(scene: Scene, without: Contender, pace: Pace, number: int, seen
     seen.quiet_us.append(
         (cpu_us(scene.gate.pids["ext_authz-0"]) - worked) / (time.perf_counter() - began) / pace.callers
     )
-    await load("held", scene.gate, pace.measure_s)
+    turns = [*beside.items(), ("held", scene.gate)]
+    for place in range(pace.slices):
+        for name, gate in (*turns[place % 3 :], *turns[: place % 3]):
+            await load(name, gate, pace.measure_s)
     await _one_more(scene, job.token, token, [numbers[-1] + 1 + place for place in range(pace.more)], seen)
     release = RELEASES[number % 3]
     stored = await scene.pending(pace.callers + pace.more)
@@ -280,7 +216,7 @@ async def _one_more(scene: Scene, ordinary: str, token: str, numbers: Sequence[i
             (seen.more_ms, requests([held_body(number)], token)[0]),
         ):
             began = time.perf_counter()
-            answer = await _ask(scene.gate.port, request)
+            answer = await ask(scene.gate.port, request)
             times.append((time.perf_counter() - began) * 1000)
         seen.more_statuses.append(int(answer[9:12]))
 
@@ -291,7 +227,7 @@ async def _let_go(
 ) -> None:  # fmt: skip
     if release == LEAVE:
         held.close()
-        await _until(lambda: _none(scene))
+        await until(scene.empty)
         return
     began = time.perf_counter()
     for place, number in enumerate(numbers):
@@ -299,64 +235,27 @@ async def _let_go(
             await asyncio.sleep(began + place / pace.votes_s - time.perf_counter())
         if number in stored:
             votes[number] = await scene.agree(stored[number])
-    await _until(lambda: _all_answered(held, len(numbers)))
-
-
-async def _all_wait(scene: Scene, held: Held, callers: int) -> bool:
-    return await scene.waiters() + len(held.answered) >= callers
-
-
-async def _all_answered(held: Held, callers: int) -> bool:
-    return len(held.answered) >= callers
-
-
-async def _none(scene: Scene) -> bool:
-    return await scene.waiters() == 0
-
-
-async def _until(truth: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until `truth()` holds, for so long as that may take; what does not come true shows in what is counted."""
-    deadline = time.monotonic() + SETTLED_S
-    while not await truth() and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)
-
-
-async def _ask(port: int, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    answer = b""
-    while not complete(answer) and (part := await reader.read(65_536)):
-        answer += part
-    writer.close()
-    return answer
-
-
-def held_body(number: int) -> bytes:
-    """Return the body of the caller `number`, which needs a person."""
-    return body(DOCUMENTS, number, model=f"held{number}")
+    await until(held.all_answered)
 
 
 def _memory(gate: Contender) -> dict[str, float]:
     return {name: resident_mib(pid) for name, pid in gate.pids.items()}
 
 
-def _summary(pace: Pace, seen: Seen, expected: int) -> Waiting:
-    idle = seen.phases["idle"]
-    pairs = [(one, seen.phases["without"][number]) for number, one in idle.items()]
-    first, _ = seen.memory[0]
+def _summary(told: Mapping[str, str | int | float], pace: Pace, seen: Seen, expected: int) -> Waiting:
     # Freed memory is used again and not given back, so that only the first round shows what callers take.
-    taken = {name: (first[name], max(after[name] for _, after in seen.memory)) for name in first}
+    before, after = seen.memory[0]
     return Waiting(
+        machine=told,
         pace=pace,
-        phases={name: _phase(rounds, idle) for name, rounds in seen.phases.items()},
-        enabled_cpu_ratio=_ratio((one.total_us, other.total_us) for one, other in pairs),
-        enabled_p50_ratio=_ratio((_share(one, 50), _share(other, 50)) for one, other in pairs),
+        phases={name: _phase(rounds, seen.phases["idle"]) for name, rounds in seen.phases.items()},
+        enabled_cpu_ratio=_enabled(seen, lambda slices: statistics.median(one.total_us for one in slices)),
+        enabled_p50_ratio=_enabled(seen, lambda slices: _percentile(_times(slices), 50)),
         more_ms=statistics.median(seen.more_ms),
         more_most_ms=max(seen.more_ms),
         ordinary_ms=statistics.median(seen.ordinary_ms),
         more_statuses=_counted(seen.more_statuses),
-        memory_mib=taken,
-        waiter_kib={name: (seen.memory[0][1][name] - first[name]) * 1024 / pace.callers for name in first},
+        memory_mib={name: (before[name], after[name]) for name in before},
         quiet_us=statistics.median(seen.quiet_us),
         answers={release: _counted(statuses) for release, statuses in seen.answers.items()},
         vote_ms={release: (_percentile(times, 50), _percentile(times, 99)) for release, times in seen.vote_ms.items()},
@@ -367,30 +266,124 @@ def _summary(pace: Pace, seen: Seen, expected: int) -> Waiting:
     )
 
 
-def _phase(by_number: Mapping[int, Round], idle: Mapping[int, Round]) -> Phase:
-    rounds = list(by_number.values())
-    times = [taken for one in rounds for taken in one.result.times_us]
+def _phase(by_number: Mapping[int, Sequence[Round]], idle: Mapping[int, Sequence[Round]]) -> Phase:
+    slices = [one for found in by_number.values() for one in found]
+    times = _times(slices)
     return Phase(
-        calls=sum(sum(one.result.statuses.values()) for one in rounds),
-        failed=sum(count for one in rounds for status, count in one.result.statuses.items() if status != "200"),
+        calls=sum(sum(one.result.statuses.values()) for one in slices),
+        failed=sum(count for one in slices for status, count in one.result.statuses.items() if status != "200"),
         p50_us=_percentile(times, 50),
         p99_us=_percentile(times, 99),
-        p99_ratio=_ratio((_share(one, 99), _share(idle[number], 99)) for number, one in by_number.items()),
-        cpu_us={name: statistics.median(one.cpu_us[name] for one in rounds) for name in rounds[0].cpu_us},
+        p99_ratio=statistics.median(
+            _percentile(_times(found), 99) / _percentile(_times(idle[number]), 99)
+            for number, found in by_number.items()
+        ),
+        cpu_us={name: statistics.median(one.cpu_us[name] for one in slices) for name in slices[0].cpu_us},
     )
 
 
-def _share(one: Round, percent: int) -> float:
-    return _percentile(one.result.times_us, percent)
+def _enabled(seen: Seen, value: Callable[[Sequence[Round]], float]) -> float:
+    without = seen.phases["without"]
+    return statistics.median(value(idle) / value(without[number]) for number, idle in seen.phases["idle"].items())
+
+
+def _times(slices: Sequence[Round]) -> list[int]:
+    return [taken for one in slices for taken in one.result.times_us]
 
 
 def _percentile(times: Sequence[float], percent: int) -> float:
     return sorted(times)[min(len(times) - 1, len(times) * percent // 100)]
 
 
-def _ratio(pairs: Iterable[tuple[float, float]]) -> float:
-    return statistics.median(one / max(other, 0.001) for one, other in pairs)
-
-
 def _counted(statuses: Sequence[int]) -> dict[str, int]:
     return {str(status): statuses.count(status) for status in sorted(set(statuses))}
+
+
+def faults(found: Waiting) -> list[str]:
+    """Return what should not have been, in words. How long things took is for the reader to judge."""
+    wrong = [f"{one.failed} ordinary calls failed, {name}" for name, one in found.phases.items() if one.failed]
+    if set(found.more_statuses) != {"429"}:
+        wrong.append(f"callers without a seat were answered {', '.join(found.more_statuses)}")
+    for release, statuses in found.answers.items():
+        if set(statuses) != {"200"}:
+            others = (f"{count} x {status}" for status, count in statuses.items() if status != "200")
+            wrong.append(f"callers that people agreed to ({release}) were answered {', '.join(others)}")
+    if not found.arrived == found.different == found.expected:
+        wrong.append(f"{found.arrived} held requests arrived, {found.different} different ones, of {found.expected}")
+    if found.left_behind:
+        wrong.append(f"{found.left_behind} callers that left were still taken for waiting")
+    return wrong
+
+
+TITLES = {
+    "without": "no approvals configured",
+    "idle": "nobody waits",
+    "held": "{callers} wait",
+    "arriving": "{callers} come, {arrivals:g} a second",
+    LEAVE: "{callers} leave at once",
+    ONE_BY_ONE: "people agree to {votes:g} a second",
+    AT_ONCE: "people agree to all at once",
+}
+
+
+def to_markdown(found: Waiting) -> str:
+    """Return the tables and the sentences."""
+    pace = found.pace
+    lines = [f"Machine: {', '.join(f'{key} {value}' for key, value in found.machine.items())}.", ""]
+    lines += [f"Ordinary calls, {DOCUMENTS} documents, {pace.rate:g} a second, {pace.rounds} rounds:", ""]
+    lines += ["| meanwhile | calls | failed | p50 ms | p99 ms | p99 x idle | CPU us by process |", "|---" * 7 + "|"]
+    for name, title in TITLES.items():
+        one = found.phases[name]
+        shown = (
+            title.format(callers=pace.callers, arrivals=pace.arrivals_s, votes=pace.votes_s),
+            f"{one.calls:,}", str(one.failed), f"{one.p50_us / 1000:.2f}", f"{one.p99_us / 1000:.2f}",
+            f"{one.p99_ratio:.2f}",
+            ", ".join(f"{who.removesuffix('-0')} {cpu:,.0f}" for who, cpu in sorted(one.cpu_us.items())),
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(shown)} |")
+    lines += ["", f"| memory | before MiB | while {pace.callers} wait MiB | a caller KiB |", "|---" * 4 + "|"]
+    for name, (before, after) in sorted(found.memory_mib.items()):
+        kib = (after - before) * 1024 / pace.callers
+        lines.append(f"| {name.removesuffix('-0')} | {before:,.0f} | {after:,.0f} | {kib:,.0f} |")
+    lines += ["", "| people agree | callers | answered 200 | vote to answer p50 ms | p99 ms |", "|---" * 5 + "|"]
+    for release, answered in found.answers.items():
+        p50, p99 = found.vote_ms[release]
+        lines.append(f"| {release} | {sum(answered.values())} | {answered.get('200', 0)} | {p50:.0f} | {p99:.0f} |")
+    ratio, statuses = found.phases["held"].p99_ratio, ", ".join(found.more_statuses)
+    verdict = "kept" if ratio <= MOST else "over"
+    lines += [
+        "",
+        f"- p99 while {pace.callers} wait, over an idle gate's: {ratio:.2f}; at most {MOST:g} is wanted: {verdict}.",
+        f"- One caller more than there are seats: {statuses} after {found.more_ms:.1f} ms,",
+        f"  {found.more_most_ms:.1f} at most; an ordinary call at the same moment: {found.ordinary_ms:.1f} ms.",
+        f"- Requests that people agreed to: {found.expected}. At the reranker: {found.arrived},",
+        f"  {found.different} of them different.",
+        f"- A caller that waits takes {found.quiet_us:.0f} microseconds of ext_authz's CPU time a second.",
+        f"- Approvals that are configured and not asked for: {found.enabled_cpu_ratio:.2f} times the CPU time a call",
+        f"  and {found.enabled_p50_ratio:.2f} times the p50 of a gate that has none.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Measure; return 1 where anything went wrong."""
+    parser = argparse.ArgumentParser(prog="python -m bench.waiting", description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="folder of waiting.json")
+    parser.add_argument("--quick", action="store_true", help="few callers, short: shows that it runs, measures nothing")
+    parser.add_argument("--publish", action="store_true", help="write the figures into docs/performance.md as well")
+    chosen = parser.parse_args()
+    found = asyncio.run(waiting(QUICK if chosen.quick else Pace(), lambda text: print(f"... {text}", file=sys.stderr)))
+    text = to_markdown(found)
+    print(text)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    (chosen.out / "waiting.json").write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+    if chosen.publish:
+        publish(text, ROOT / "docs" / "performance.md", "waiting")
+    wrong = faults(found)
+    for fault in wrong:
+        print(f"NOT AS IT SHOULD BE: {fault}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
