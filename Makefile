@@ -21,9 +21,12 @@ test: $(VENV)/.dev ## run every test this machine can run, and name those it can
 test-clients: $(VENV)/.dev ## send the large clients through a gate: litellm, langchain, llama-index
 	@PYTHON=$(BIN)/python tests/run.sh litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei
 
-bench: $(VENV)/.dev ## measure the gate beside what it is compared with, about ten minutes: make bench ARGS=--quick
+bench: $(VENV)/.dev ## measure the gate beside what it is compared with, about a quarter of an hour: make bench ARGS=--quick
 	@PYTHON=$(BIN)/python bench/tools.sh
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-waiting: $(VENV)/.dev ## hold 256 callers for a person and measure the others, about four minutes
+	@$(BIN)/python -m bench.waiting $(ARGS)
 
 bench-restart: $(VENV)/.dev ## restart each part under load and count what went wrong, about a minute
 	@PYTHON=$(BIN)/python bench/tools.sh
@@ -71,4 +74,4 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help demo up test test-clients bench bench-restart profile lint ci docs proto lock clean
+.PHONY: help demo up test test-clients bench bench-waiting bench-restart profile lint ci docs proto lock clean

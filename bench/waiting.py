@@ -24,12 +24,13 @@ from bench.ground import Contender, ground
 from bench.held import DOCUMENTS, POLICY, Held, Scene, ask, held_body, scene_at, until
 from bench.load import Job
 from bench.meter import cpu_us, resident_mib
-from bench.report import machine, publish
+from bench.page import machine, publish
 from bench.rounds import Round, measure
 from rankgate.approvals import Stored
 
-__all__ = ["MOST", "QUICK", "Pace", "Phase", "Waiting", "faults", "main", "to_markdown", "waiting"]
+__all__ = ["MOST", "NAME", "QUICK", "Pace", "Phase", "Waiting", "faults", "main", "to_markdown", "waiting"]
 
+NAME = "callers waiting"
 # The most that the p99 of ordinary calls may grow while callers wait.
 MOST = 1.5
 POOL = 16
@@ -120,7 +121,8 @@ class Waiting:
     more_most_ms: float
     ordinary_ms: float
     more_statuses: Mapping[str, int]
-    memory_mib: Mapping[str, tuple[float, float]]
+    memory_mib: Mapping[str, tuple[float, float, float]]
+    """Before the first callers came, while they waited, and the most while any waited in later rounds."""
     quiet_us: float
     answers: Mapping[str, Mapping[str, int]]
     vote_ms: Mapping[str, tuple[float, float]]
@@ -255,7 +257,7 @@ def _summary(told: Mapping[str, str | int | float], pace: Pace, seen: Seen, expe
         more_most_ms=max(seen.more_ms),
         ordinary_ms=statistics.median(seen.ordinary_ms),
         more_statuses=_counted(seen.more_statuses),
-        memory_mib={name: (before[name], after[name]) for name in before},
+        memory_mib={name: (before[name], after[name], max(later[name] for _, later in seen.memory)) for name in before},
         quiet_us=statistics.median(seen.quiet_us),
         answers={release: _counted(statuses) for release, statuses in seen.answers.items()},
         vote_ms={release: (_percentile(times, 50), _percentile(times, 99)) for release, times in seen.vote_ms.items()},
@@ -341,10 +343,14 @@ def to_markdown(found: Waiting) -> str:
             ", ".join(f"{who.removesuffix('-0')} {cpu:,.0f}" for who, cpu in sorted(one.cpu_us.items())),
         )  # fmt: skip
         lines.append(f"| {' | '.join(shown)} |")
-    lines += ["", f"| memory | before MiB | while {pace.callers} wait MiB | a caller KiB |", "|---" * 4 + "|"]
-    for name, (before, after) in sorted(found.memory_mib.items()):
+    lines += [
+        "",
+        f"| memory | before MiB | while {pace.callers} wait MiB | most of all rounds MiB | a caller KiB |",
+        "|---" * 5 + "|",
+    ]
+    for name, (before, after, most) in sorted(found.memory_mib.items()):
         kib = (after - before) * 1024 / pace.callers
-        lines.append(f"| {name.removesuffix('-0')} | {before:,.0f} | {after:,.0f} | {kib:,.0f} |")
+        lines.append(f"| {name.removesuffix('-0')} | {before:,.0f} | {after:,.0f} | {most:,.0f} | {kib:,.0f} |")
     lines += ["", "| people agree | callers | answered 200 | vote to answer p50 ms | p99 ms |", "|---" * 5 + "|"]
     for release, answered in found.answers.items():
         p50, p99 = found.vote_ms[release]
