@@ -66,11 +66,13 @@ class Wait:
     """How a call waits. `paused(seconds)` gives the decision so many seconds more; 0 begins its time anew.
 
     `scope` ends with the decision, and with it that the store knows of this caller: until then no elder one of the
-    same request is served. `until` is when it can wait no longer, on the gate's clock.
+    same request is served. `turn` ends with the answer, and with it the caller's turn to go on. `until` is when it can
+    wait no longer, on the gate's clock.
     """
 
     paused: Callable[[float], None]
     scope: AsyncExitStack
+    turn: AsyncExitStack
     until: float | None = None
     changed: dict[str, asyncio.Event] = field(default_factory=dict)
     """By approval: set whenever something happened to it."""
@@ -151,19 +153,16 @@ async def _wait(
         if approval not in wait.changed:
             present = approvals.room.present(approval, case.decision_id)
             wait.changed[approval] = await wait.scope.enter_async_context(present)
-        async with AsyncExitStack() as turn:
-            # Read after listening began: what happened before would be waited for in vain.
-            while await _is_pending(case, gate, approvals, approval, caller, requirement):
-                remaining = wait.until - gate.clock()
-                if approvals.room.closed or remaining <= 0:
-                    raise _pending(case)
-                remaining = min(remaining, consent.ask.expires_ms / 1000 - gate.clock())
-                await turn.aclose()
-                await approvals.room.sleep(wait.changed[approval], case.left, max(remaining, 0.001))
-                patience = max(wait.until - gate.clock(), gate.settings.limits.decision_s * TURN_SHARE)
-                await turn.enter_async_context(approvals.room.turn(patience))
-            # What is left of the decision belongs to the same turn.
-            wait.scope.push_async_exit(turn.pop_all())
+        # Read after listening began: what happened before would be waited for in vain.
+        while await _is_pending(case, gate, approvals, approval, caller, requirement):
+            remaining = wait.until - gate.clock()
+            if approvals.room.closed or remaining <= 0:
+                raise _pending(case)
+            remaining = min(remaining, consent.ask.expires_ms / 1000 - gate.clock())
+            await wait.turn.aclose()
+            await approvals.room.sleep(wait.changed[approval], case.left, max(remaining, 0.001))
+            patience = max(wait.until - gate.clock(), gate.settings.limits.decision_s * TURN_SHARE)
+            await wait.turn.enter_async_context(approvals.room.turn(patience))
         wait.paused(0.0)
 
 
