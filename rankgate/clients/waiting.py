@@ -16,6 +16,8 @@ __all__ = ["WaitingRoom"]
 
 # How often the store hears who is still here; it takes a caller that was silent three times as long for gone.
 TURN_S = 1.0
+# Of how many at a time.
+TOLD = 32
 RETRY_S = 0.5
 # How many of those who waited go on at once, and for how long one of them counts: what they take of the processor is
 # not missed by other callers, and who is kept by another part keeps nobody else.
@@ -161,10 +163,13 @@ class WaitingRoom:
 
     async def _tell(self) -> None:
         while True:
-            await asyncio.sleep(TURN_S)
-            if self._present:
+            present = list(self._present)
+            # Spread over the second: one message about all would hold up every call of that moment.
+            batches = [present[place : place + TOLD] for place in range(0, len(present), TOLD)] or [[]]
+            for batch in batches:
+                await asyncio.sleep(TURN_S / len(batches))
                 with contextlib.suppress(GateError):
-                    await self._store.wait(list(self._present))
+                    await self._store.wait([waiting for waiting in batch if waiting in self._present])
 
     def _wake(self, *approvals: str) -> None:
         for approval in approvals:

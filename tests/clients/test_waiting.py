@@ -4,13 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
+
+from fakes.waiting import until
 
 from rankgate.clients import waiting
 from rankgate.clients.waiting import WaitingRoom
 
 
-def room():
-    return WaitingRoom(None, waiters=256, body_bytes=1_000_000)
+class Store:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    async def wait(self, waiting):
+        self.told.append(list(waiting))
+
+    async def leave(self, approval, decision_id):
+        pass
+
+    async def events(self, after="$"):
+        while True:
+            yield []
+            await asyncio.sleep(1)
+
+
+def room(store=None):
+    return WaitingRoom(store, waiters=256, body_bytes=1_000_000)
+
+
+async def test_the_store_hears_of_everybody_again_and_again_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(waiting, "TURN_S", 0.1)
+    store = Store()
+    one = room(store)
+    everybody = [(f"apr-{number}", f"dec-{number}") for number in range(100)]
+    async with AsyncExitStack() as scope:
+        for approval, decision in everybody:
+            await scope.enter_async_context(one.present(approval, decision))
+        store.told.clear()
+        await one.start()
+        await until(lambda: sum(map(len, store.told)) >= 200)
+        told = [pair for batch in store.told for pair in batch]
+        assert told[:100] == told[100:200] == everybody
+        assert max(map(len, store.told)) == waiting.TOLD
+    store.told.clear()
+    # A round that had begun says nothing of those who left meanwhile.
+    await asyncio.sleep(0.3)
+    assert not any(store.told)
+    await one.stop()
 
 
 async def test_a_few_go_on_at_once_and_the_next_as_soon_as_one_is_done():
