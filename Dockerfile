@@ -1,4 +1,4 @@
-# Both filters, the command line, and the development issuer and reranker: one image, one entry point.
+# Both filters, the console, the command line, and the development issuer and reranker: one image, one entry point.
 #
 #   docker build -t rankgate .
 #   docker run --rm rankgate rankgate.cli version
@@ -15,8 +15,9 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="rankgate" \
       org.opencontainers.image.description="An Envoy sidecar that guards rerankers" \
       org.opencontainers.image.licenses="Apache-2.0"
-# The user of the filters and the group they share with Envoy; a named volume mounted here starts with this owner.
-RUN install -d -m 0750 -o 64001 -g 64000 /var/lib/rankgate/audit
+# The users of the filters and of the console; a named volume that is mounted here starts with this owner.
+RUN install -d -m 0750 -o 64001 -g 64000 /var/lib/rankgate/audit && \
+    install -d -m 0750 -o 64006 -g 64000 /var/lib/rankgate-console
 COPY --from=build /opt/rankgate /opt/rankgate
 # GRPC_EXPERIMENTS: measured on grpcio 1.85 only, 15 % less CPU a call; rankgate/clients/embedded.py does the same.
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 GRPC_EXPERIMENTS=-event_engine_listener

@@ -21,6 +21,9 @@ test: $(VENV)/.dev ## run every test this machine can run, and name those it can
 test-clients: $(VENV)/.dev ## send the large clients through a gate: litellm, langchain, llama-index
 	@PYTHON=$(BIN)/python tests/run.sh litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei
 
+pictures: $(VENV)/.dev ## write docs/img/console: the console in Chromium, with people and requests that are made up
+	@$(BIN)/python tests/browser/pictures.py
+
 bench: $(VENV)/.dev ## measure the gate beside what it is compared with, about a quarter of an hour: make bench ARGS=--quick
 	@PYTHON=$(BIN)/python bench/tools.sh
 	@$(BIN)/python -m bench $(ARGS)
@@ -43,8 +46,9 @@ lint: $(VENV)/.dev ## ruff and mypy strict
 ci: ## everything a change must pass, from a clean clone
 	bash .ci/run
 
-docs: $(VENV)/.runtime ## write docs/settings.md from the schema
+docs: $(VENV)/.runtime ## write docs/settings.md and docs/console-settings.md from the schemas
 	$(BIN)/rankgate config docs > docs/settings.md
+	$(BIN)/rankgate config docs --console > docs/console-settings.md
 
 proto: $(VENV)/.dev ## generate rankgate/pb from proto/
 	$(BIN)/python hatch_build.py
@@ -74,4 +78,4 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help demo up test test-clients bench bench-waiting bench-restart profile lint ci docs proto lock clean
+.PHONY: help demo up test test-clients pictures bench bench-waiting bench-restart profile lint ci docs proto lock clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -25,6 +26,7 @@ TITLES = (
     "Denied by policy",
     "Too many documents",
     "A document the caller may not see",
+    "A risky query waits for a person",
     "The trail, tailed live while the calls were made",
 )
 
@@ -94,18 +96,31 @@ def test_kept_commands_can_be_copied_and_ctrl_c_ends_it_all(kept: Running) -> No
     process, text = kept.process, kept.text
     exports = [line for line in text.splitlines() if line.startswith("export ")]
     curls = [line for line in text.splitlines() if line.startswith("curl ")]
-    assert len(exports) == 2
-    assert len(curls) == 3
-    statuses = []
-    for curl in curls:
-        script = "\n".join([*exports, f"{curl} -o /dev/null -w '%{{http_code}}'"])
-        statuses.append(subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True).stdout)
-    assert statuses == ["200", "200", "403"]
+    assert len(exports) == 4
+    assert len(curls) == 4
+    scripts = ["\n".join([*exports, f"{curl} -o /dev/null -w '%{{http_code}}'"]) for curl in curls]
+    *answers, risky = (subprocess.Popen(["sh", "-ec", script], stdout=subprocess.PIPE, text=True) for script in scripts)
+    assert [answer.communicate(timeout=20)[0] for answer in answers] == ["200", "200", "403"]
+    # The last one waits for a person.
+    (console,) = (shlex.split(line)[1:] for line in exports if "RANKGATE_CONSOLE" in line)
+    person = environment(**dict(pair.split("=", 1) for pair in console))
+
+    def approvals(*words: str) -> str:
+        asked = command("approvals", *words)
+        return subprocess.run(asked, capture_output=True, text=True, check=True, env=person).stdout
+
+    def waiting() -> list[str]:
+        listed = [json.loads(line) for line in approvals("list", "-o", "json").splitlines()]
+        return [one["id"] for one in listed if one["document_count"] == 1]
+
+    wait_until(lambda: bool(waiting()), 10, "nothing waits for a person")
+    approvals("approve", *waiting(), "--reason", "known case", "--yes")
+    assert risky.communicate(timeout=20)[0] == "200"
     tail = shlex.split(next(line for line in text.splitlines() if line.startswith("rankgate audit tail")))
     rows = subprocess.run(
         command(*[word for word in tail[1:] if word != "--follow"]), capture_output=True, text=True, check=True
     ).stdout
-    assert rows.count(" allow ") == 4
+    assert rows.count(" allow ") == 6
     children = descendants(process.pid)
     assert len(children) >= 4
     process.send_signal(signal.SIGINT)

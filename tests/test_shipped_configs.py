@@ -5,21 +5,30 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from rankgate.cli import root
 from rankgate.clients.embedded import envoy_binary
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = {"deploy/compose": "/run/envoy/admin.sock"}
+ADMIN = "/run/envoy/admin.sock"
+COMPOSE = "deploy/compose/rankgate.toml"
+OVERLAY = yaml.safe_load((ROOT / "deploy/compose/console.yaml").read_text())
+# What is shipped, the settings it is rendered from, and the environment over them.
+SHIPPED = {
+    "deploy/compose/envoy.yaml": (COMPOSE, {}),
+    "deploy/compose/console/envoy.yaml": (COMPOSE, OVERLAY["services"]["ext_authz"]["environment"]),
+}
 
 
-@pytest.mark.parametrize(("folder", "admin"), SHIPPED.items())
-def test_the_shipped_envoy_configuration_is_current_and_valid(folder, admin):
-    settings, shipped = ROOT / folder / "rankgate.toml", ROOT / folder / "envoy.yaml"
-    result = CliRunner().invoke(root, ["config", "envoy", str(settings), "--admin-socket", admin])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_envoy_configuration_is_current_and_valid(name):
+    shipped, (settings, environment) = ROOT / name, SHIPPED[name]
+    command = ["config", "envoy", str(ROOT / settings), "--admin-socket", ADMIN]
+    result = CliRunner().invoke(root, command, env=environment)
     assert result.exit_code == 0, result.output
-    assert shipped.read_text() == result.output, f"render it again: {settings.read_text().splitlines()[1]}"
+    assert shipped.read_text() == result.output, f"render it again, with {environment}: rankgate {' '.join(command)}"
     subprocess.run([envoy_binary(), "--mode", "validate", "--config-path", shipped], check=True, capture_output=True)
 
 

@@ -110,6 +110,10 @@ def test_a_minted_token_is_good_once(jwks: Path) -> None:
 def test_what_was_used_is_remembered_until_it_ended_and_not_for_ever(jwks: Path) -> None:
     at = [float(NOW)]
     verifier = example.Verifier(str(jwks), ISSUER, AUDIENCE, clock=lambda: at[0])
+    # Long past by this machine's clock.
+    at[0] -= 10_000
+    verifier.verify(minted(iat=NOW - 10_000, exp=NOW - 9_970, jti="dec-0"))
+    at[0] = float(NOW)
     token = minted(iat=NOW + 4, exp=NOW + 64)
     verifier.verify(token)
     at[0] = NOW + 68.9

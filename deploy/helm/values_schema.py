@@ -1,4 +1,4 @@
-"""Write rankgate/values.schema.json: the chart's values, with rankgate's own settings from their own schema.
+"""Write rankgate/values.schema.json: the chart's values, with the settings of gate and console from their own schemas.
 
 Run it after a change of a setting: python deploy/helm/values_schema.py
 """
@@ -9,6 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from rankgate.console.settings import ConsoleSettings
 from rankgate.settings import Settings
 
 __all__ = ["OWNED", "text"]
@@ -26,8 +29,19 @@ OWNED = {
     "CredentialSettings": ("broker", "file"),
     "MintedSettings": ("key_file",),
     "ExchangeSettings": ("client_secret_file", "client_key_file"),
+    "ApprovalSettings": ("vote_keys", "redis_password_file", "redis_ca_file"),
     "AuditSettings": ("directory", "pod_uid", "redis_password_file", "redis_ca_file"),
 }
+
+# The same of the console's (templates/_console.tpl).
+OWNED_BY_CONSOLE = {
+    "ConsoleSettings": (
+        "deployment", "vote_key_file", "preview_key_file", "vote_keys", "listen", "state", "journal", "health",
+    ),
+    "LoginSettings": ("client_secret_file",),
+    "TrailSettings": ("redis_password_file", "redis_ca_file"),
+    "WebhookSettings": ("secret_file",),
+}  # fmt: skip
 
 TEXT: Schema = {"type": "string"}
 NAME: Schema = {"type": "string", "minLength": 1}
@@ -77,6 +91,32 @@ def chart() -> Schema:
         ),
         envoy=closed(image=IMAGE, resources=OBJECT),
         audit=closed(volume=OBJECT, redis=closed(existingSecret=TEXT)),
+        approvals=closed(
+            voteKeys=closed(configMap=TEXT, files={"type": "array", "items": NAME, "minItems": 1}),
+            redis=closed(existingSecret=TEXT),
+        ),
+        console=closed(
+            enabled=FLAG,
+            settings={"$ref": "#/definitions/ConsoleSettings"},
+            keys=closed(existingSecret=TEXT),
+            login=closed(existingSecret=TEXT),
+            webhook=closed(existingSecret=TEXT),
+            audit=closed(existingSecret=TEXT),
+            tls=closed(existingSecret=TEXT),
+            journal=closed(existingClaim=TEXT, size=NAME, storageClass=TEXT),
+            service=closed(port=PORT, annotations=TEXTS),
+            ingress=closed(enabled=FLAG, className=TEXT, annotations=TEXTS, tlsSecret=TEXT),
+            peers=OBJECTS,
+            resources=OBJECT,
+            extraEnv=OBJECTS,
+            extraVolumes=OBJECTS,
+            extraVolumeMounts=OBJECTS,
+            podAnnotations=TEXTS,
+            podLabels=TEXTS,
+            nodeSelector=TEXTS,
+            tolerations=OBJECTS,
+            affinity=OBJECT,
+        ),
         reranker=closed(
             image=IMAGE,
             command=WORDS,
@@ -93,7 +133,7 @@ def chart() -> Schema:
             volumeMounts=OBJECTS,
         ),
         service=closed(type={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, port=PORT, annotations=TEXTS),
-        terminationGracePeriodSeconds=MANY,
+        terminationGracePeriodSeconds=COUNT,
         podDisruptionBudget=closed(enabled=FLAG, maxUnavailable={"type": ["integer", "string"]}),
         autoscaling=closed(enabled=FLAG, minReplicas=MANY, maxReplicas=MANY, targetCPUUtilizationPercentage=MANY),
         networkPolicy=closed(enabled=FLAG, callers=OBJECTS, scrapers=OBJECTS, egress=OBJECTS),
@@ -112,16 +152,16 @@ def chart() -> Schema:
 
 def text() -> str:
     """Return the file's text. Draft 7, which every Helm 3 and 4 reads."""
-    found = Settings.model_json_schema(ref_template="#/definitions/{model}")
-    definitions = found.pop("$defs")
-    definitions["Settings"] = found
-    for name, owned in OWNED.items():
-        for member in owned:
-            del definitions[name]["properties"][member]
+    definitions = _definitions(Settings, "", OWNED)
+    # Both have sections of one name.
+    definitions |= _definitions(ConsoleSettings, "Console", OWNED_BY_CONSOLE)
     for definition in definitions.values():
         definition["required"] = [name for name in definition.get("required", ()) if name in definition["properties"]]
     # Sections that only the chart fills are no duty of its user.
     definitions["Settings"]["required"] = ["issuers"]
+    # The chart asks for these by name, once there is a console.
+    for name in ("ConsoleSettings", "ConsoleLoginSettings"):
+        definitions[name]["required"] = []
     used = {name for name in definitions if f'"#/definitions/{name}"' in json.dumps([definitions, chart()])}
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -130,6 +170,17 @@ def text() -> str:
         "definitions": {name: _tidy(definitions[name]) for name in sorted(used)},
     }
     return json.dumps(schema, indent=1) + "\n"
+
+
+def _definitions(settings: type[BaseModel], prefix: str, owned: dict[str, tuple[str, ...]]) -> dict[str, Schema]:
+    """Return the definitions of `settings` without what the chart sets itself, the sections' names behind `prefix`."""
+    found = settings.model_json_schema(ref_template=f"#/definitions/{prefix}{{model}}")
+    definitions = {f"{prefix}{name}": definition for name, definition in found.pop("$defs").items()}
+    definitions[settings.__name__] = found
+    for name, members in owned.items():
+        for member in members:
+            del definitions[name if name == settings.__name__ else f"{prefix}{name}"]["properties"][member]
+    return definitions
 
 
 def _tidy(value: Any) -> Any:

@@ -73,11 +73,20 @@ def schema() -> None:
 
 
 @config.command()
-def docs() -> None:
+@click.option("--console", is_flag=True, help="Print the console's instead (docs/console-settings.md).")
+def docs(console: bool) -> None:
     """Print the reference page of every setting (docs/settings.md)."""
-    from rankgate.cli.settings_page import page
+    from rankgate.cli.settings_page import CONSOLE, page
 
-    click.echo(page(), nl=False)
+    if not console:
+        click.echo(page(), nl=False)
+        return
+    from rankgate.cli.console import installed
+
+    installed()
+    from rankgate.console.settings import ConsoleSettings
+
+    click.echo(page(ConsoleSettings, CONSOLE), nl=False)
 
 
 @config.command()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-__all__ = ["console"]
+__all__ = ["console", "installed"]
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-EXTRA = ("starlette", "uvicorn", "sse_starlette", "python_multipart")
+EXTRA = ("starlette", "uvicorn", "sse_starlette", "python_multipart", "stamina", "standardwebhooks")
 PRIVATE, PUBLIC, PREVIEW = "vote-key.pem", "vote-key.pub.pem", "preview-key.txt"
 
 
@@ -26,7 +26,7 @@ def console(ctx: click.Context, file: Path | None) -> None:
         if file is not None:
             raise click.UsageError(f"put --config behind {ctx.invoked_subcommand}")
         return
-    _installed()
+    installed()
     import asyncio
 
     from rankgate.clients.logs import configure
@@ -45,7 +45,7 @@ def check(file: Path | None) -> None:
 
     Exits 0 if a console would start with them, 1 otherwise, with one line a fault. Nothing is connected to.
     """
-    _installed()
+    installed()
     from rankgate.clients.openid import read_secret
     from rankgate.console.serving import check_certificate, keys_of
     from rankgate.console.settings import load
@@ -70,42 +70,20 @@ def keys(directory: Path) -> None:
 
     Never replaces a key: votes that were signed with it would count no more.
     """
-    import pyrage
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    from rankgate.console.keys import make_keys
 
-    there = [directory / name for name in (PRIVATE, PUBLIC, PREVIEW) if (directory / name).exists()]
-    if there:
-        raise click.ClickException(f"{there[0]} is there already; keys are never replaced, choose another folder")
-    key, identity = Ed25519PrivateKey.generate(), pyrage.x25519.Identity.generate()
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(directory / PRIVATE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-        _write(
-            directory / PUBLIC, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644
-        )
-        _write(directory / PREVIEW, f"{identity}\n".encode(), 0o600)
-    except OSError as error:
-        raise click.ClickException(f"cannot write to {directory}: {error.strerror}") from None
+    made = make_keys(directory)
     click.echo("# The console's settings:", err=True)
-    click.echo(f'#   vote_key_file = "{directory / PRIVATE}"', err=True)
-    click.echo(f'#   preview_key_file = "{directory / PREVIEW}"', err=True)
+    click.echo(f'#   vote_key_file = "{made.private}"', err=True)
+    click.echo(f'#   preview_key_file = "{made.preview}"', err=True)
     click.echo("# Every gate's settings, with the public key copied to it:", err=True)
     click.echo("[approvals]")
-    click.echo(f'vote_keys = ["{directory / PUBLIC}"]')
-    click.echo(f'preview_recipient = "{identity.to_public()}"')
+    click.echo(f'vote_keys = ["{made.public}"]')
+    click.echo(f'preview_recipient = "{made.recipient}"')
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    # O_EXCL: a key that appeared meanwhile is not replaced either.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _installed() -> None:
+def installed() -> None:
+    """Raise ClickException where the console's extra is not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in EXTRA if find_spec(name) is None]

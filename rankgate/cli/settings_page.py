@@ -18,9 +18,9 @@ from pydantic_core import PydanticUndefined
 
 from rankgate.settings import Settings
 
-__all__ = ["Row", "page", "rows"]
+__all__ = ["CONSOLE", "GATE", "Row", "page", "rows"]
 
-INTRODUCTION = """\
+GATE = """\
 # Settings
 
 This page is printed by `rankgate config docs`; a test compares the two.
@@ -33,7 +33,25 @@ A secret is never a setting: a setting names the file that holds it.
 
 `rankgate config check FILE` tells whether a gate would start; what contradicts itself or can have no effect is refused
 with the setting's name and the remedy.
+
+The console has settings of its own: [console-settings.md](console-settings.md).
 """
+CONSOLE = """\
+# Settings of the console
+
+This page is printed by `rankgate config docs --console`; a test compares the two.
+
+`rankgate console` has a TOML file of its own (`--config FILE`); the environment wins over it. The variable of a setting
+is `RANKGATE_CONSOLE_` and its name in capitals with two underscores for each dot: `listen.port` is
+`RANKGATE_CONSOLE_LISTEN__PORT`. Lists are given as JSON there. A secret is never a setting: a setting names the file
+that holds it.
+
+`rankgate console check --config FILE` tells whether a console would start. What belongs into the gates' settings is in
+[settings.md](settings.md#approvals); [approvals.md](approvals.md#setting-it-up) has both side by side.
+"""
+
+
+TOP = "top level"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +79,24 @@ def rows(section: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Row]
         yield from rows(inner, f"{name}{suffix}.")
 
 
-def page() -> str:
-    """Return the page, in Markdown, ending with a newline."""
-    parts = [INTRODUCTION]
+def page(settings: type[BaseModel] = Settings, introduction: str = GATE) -> str:
+    """Return the page of `settings`, in Markdown, ending with a newline."""
+    parts = [introduction]
     group = None
-    for row in rows():
-        head = re.split(r"[.\[]", row.name)[0]
+    for row in rows(settings):
+        head, about = _head(settings, row.name)
         if head != group:
             group = head
-            parts.append(
-                f"\n## {head}\n\n{_about(head)}| setting | type | default | description |\n|---|---|---|---|\n"
-            )
+            parts.append(f"\n## {head}\n\n{about}| setting | type | default | description |\n|---|---|---|---|\n")
         parts.append(f"| `{row.name}` | {row.kind} | {row.default} | {row.description} |\n")
     return "".join(parts)
 
 
-def _about(head: str) -> str:
-    inner, _ = _section(Settings.model_fields[head].annotation)
-    return "" if inner is None else f"{inspect.cleandoc(inner.__doc__ or '')}\n\n"
+def _head(settings: type[BaseModel], name: str) -> tuple[str, str]:
+    """Return the heading that a setting stands under, and what is said there; those of no section share one."""
+    head = re.split(r"[.\[]", name)[0]
+    inner, _ = _section(settings.model_fields[head].annotation)
+    return (TOP, "") if inner is None else (head, f"{inspect.cleandoc(inner.__doc__ or '')}\n\n")
 
 
 def _section(annotation: object) -> tuple[type[BaseModel] | None, str]:

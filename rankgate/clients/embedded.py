@@ -25,7 +25,7 @@ from rankgate import envoyconfig, resources
 from rankgate.clients.processes import Child, StartError
 from rankgate.settings import Settings, load
 
-__all__ = ["FilterCommand", "Stack", "admin", "envoy_binary", "valkey_binary"]
+__all__ = ["FilterCommand", "Stack", "admin", "child_environment", "envoy_binary", "valkey_binary"]
 
 FilterCommand = Callable[[str, Path, int], Sequence[str | Path]]
 """(role, settings file, slot) -> the command that runs this process of a filter."""
@@ -232,7 +232,7 @@ class Stack:
         return next(child for child in reversed(self.children) if child.name == name)
 
     async def _spawn(self, name: str, command: Sequence[str | Path]) -> Child:
-        child = await Child.start(name, command, log=self.directory / f"{name}.log", environment=_environment())
+        child = await Child.start(name, command, log=self.directory / f"{name}.log", environment=child_environment())
         self.children.append(child)
         return child
 
@@ -293,7 +293,8 @@ def _options(options: Mapping[str, str]) -> list[str]:
     return [part for name, value in options.items() for part in (f"--{name}", value)]
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
+    """Return the environment of a process of ours: this one's, and where this package is."""
     environment = dict(os.environ)
     # Where this package is, the filters are: an installed wheel's folder or the source tree.
     roots = [str(Path(rankgate.__file__).parent.parent), environment.get("PYTHONPATH", "")]

@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-from rankgate.audit import AuditEvent, CompletionEvent, DecisionEvent, Outcome
+from rankgate.audit import AuditEvent, CompletionEvent, DecisionEvent, Outcome, What
 from rankgate.clients.audit import log_alarm
 from rankgate.clients.slot import Slot
 from rankgate.decision import Allow, Decision
@@ -30,8 +30,8 @@ NAMESPACE = "rankgate"
 
 # The words of docs/audit.md and of the exchange; a word that is missing here is counted from its second time on.
 ALARMS = (
-    "broken", "cap_near", "cap_reached", "log_damaged", "log_resumed", "ship_failed", "stream_forked", "stream_gap",
-    "stream_shortened", "stream_trimmed", "sync_failed", "tail_cut", "write_failed",
+    "break_glass", "broken", "cap_near", "cap_reached", "log_damaged", "log_resumed", "ship_failed", "stream_forked",
+    "stream_gap", "stream_shortened", "stream_trimmed", "sync_failed", "tail_cut", "write_failed",
 )  # fmt: skip
 ABORTS = (
     "body_mode", "handoff_mismatch", "handoff_missing", "internal", "response_without_request", "unexpected_message",
@@ -155,6 +155,9 @@ class AuditMetrics:
             for direction, counts in (("request", event.masked_request), ("response", event.masked_response)):
                 for kind, count in counts.items():
                     self._masked.add(direction, kind, count=count)
+        elif event.what is What.ALARM:
+            # The alarm of one call; those of the trail itself come by `alarm`.
+            self._alarms.add(event.word)
 
     def refused(self) -> None:
         """Count an event that could not be recorded."""

@@ -42,7 +42,7 @@ _CHOICES: Final = {choice.value: choice for choice in Choice}
 # What a form is shown again for, with what was typed; anything else is a page of its own.
 _AGAIN = frozenset({Refusal.RECORD_CHANGED, Refusal.ALREADY_VOTED, Refusal.NO_VOTE, Refusal.CLOSED, Refusal.BUSY,
                     Refusal.SELF, Refusal.OWNER, Refusal.GROUP, Refusal.INPUT_INVALID})  # fmt: skip
-_REASON_WANTED = "Give a reason, at most 1,000 characters. Nothing was sent without one."
+_REASON_WANTED = "Give a reason of 1 to 1,000 readable characters. Nothing was taken yet."
 
 
 def routes(site: Site) -> Sequence[BaseRoute]:

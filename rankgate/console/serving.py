@@ -8,7 +8,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import structlog
@@ -16,13 +16,17 @@ import uvicorn
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from rankgate.approvals import Opener, Signer, VoteKeys
 from rankgate.clients.approvals import ApprovalStore
 from rankgate.clients.identity import Verifier
 from rankgate.clients.jwks import JwksClient
+from rankgate.clients.metrics import new_registry
 from rankgate.clients.openid import OpenId, read_secret
+from rankgate.clients.probes import Health
+from rankgate.clients.slot import Slot
 from rankgate.console.app import application
 from rankgate.console.desk import Desk
 from rankgate.console.guard import origin_of
@@ -31,7 +35,7 @@ from rankgate.console.login import Login
 from rankgate.console.people import Person
 from rankgate.console.refusals import RefusedError
 from rankgate.console.sessions import Sessions
-from rankgate.console.settings import ConsoleSettings, ListenSettings
+from rankgate.console.settings import ConsoleSettings, HealthSettings, ListenSettings
 from rankgate.console.site import CALLBACK, Site
 from rankgate.console.tokens import person_by_token
 from rankgate.console.webhook import CursorFile, WebhookSender, looking
@@ -41,6 +45,7 @@ __all__ = ["Keys", "assembled", "check_certificate", "keys_of", "serve"]
 
 log = structlog.get_logger(__name__)
 
+ROLE = "console"
 EXPIRE_S = 5.0
 STOP_S = 10
 
@@ -92,26 +97,48 @@ async def assembled(settings: ConsoleSettings) -> AsyncIterator[Starlette]:
         async def by_token(headers: list[bytes]) -> Person:
             return await person_by_token(headers, verifier, login_settings, settings.roles, time.time())
 
-        async def ready() -> bool:
-            return journal.ready and verifier.ready and await store.ready()
+        async def parts() -> Mapping[str, bool]:
+            return {"journal": journal.ready, "login": verifier.ready, "store": await store.ready()}
 
+        async def ready() -> bool:
+            return all((await parts()).values())
+
+        registry = new_registry(Slot(ROLE, 0))
         expiring = asyncio.create_task(_expire(desk))
         stack.push_async_callback(_ended, expiring)
         if settings.webhook.url is not None and settings.webhook.secret_file is not None:
             sender = WebhookSender(
                 settings.webhook.url, settings.webhook.secret_file, store.events, looking(store),
                 CursorFile(settings.journal.directory / "webhook-cursor"), deployment=settings.deployment,
-                public_url=settings.origin, kinds=settings.webhook.events,
+                public_url=settings.origin, kinds=settings.webhook.events, registry=registry,
             )  # fmt: skip
             stack.push_async_callback(_ended, asyncio.create_task(sender.run()))
         with contextlib.suppress(GateError):
             # Known before the first page, so that its logout may lead to the issuer.
             await openid.metadata()
+        await _pages(stack, settings.health, Health(parts, _nobody, registry), registry)
         yield application(
             Site(desk=desk, settings=settings), sessions=sessions,
             login=Login(settings, openid, jwks, sessions, journal),
             by_token=by_token, ready=ready, leaves_for=lambda: origin_of(openid.end_session),
         )  # fmt: skip
+
+
+async def _pages(
+    stack: contextlib.AsyncExitStack, settings: HealthSettings, health: Health, registry: CollectorRegistry
+) -> None:
+    """Serve probes and metrics until the end of `stack`, where a port is set."""
+    if settings.port is None:
+        return
+    from rankgate.clients import pages
+
+    await stack.enter_async_context(health.watching())
+    port = await stack.enter_async_context(pages.serve(health, registry, settings.address, settings.port, {}))
+    log.info("health_serving", address=settings.address, port=port)
+
+
+async def _nobody(_: bool) -> None:
+    """Who wants to know whether the console is ready asks its pages."""
 
 
 async def serve(settings: ConsoleSettings) -> None:

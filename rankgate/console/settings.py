@@ -25,6 +25,7 @@ from rankgate.settings.redis import RedisSettings
 
 __all__ = [
     "ConsoleSettings",
+    "HealthSettings",
     "JournalSettings",
     "ListenSettings",
     "LoginSettings",
@@ -189,6 +190,19 @@ class WebhookSettings(Section):
         return self
 
 
+class HealthSettings(Section):
+    """Probes and metrics on a port of their own: `/livez`, `/readyz` and `/metrics`.
+
+    There is no TLS and no login, and nothing about people or approvals: open it to probes and Prometheus only. The
+    listener itself answers `/livez` and `/readyz` too.
+    """
+
+    address: NonEmpty = Field("127.0.0.1", description="Address that probes and metrics are served on.")
+    port: int | None = Field(
+        None, ge=0, le=65535, description="Port of probes and metrics; unset: none; 0 takes any free one."
+    )
+
+
 class ConsoleSettings(BaseSettings):
     """The whole configuration of one console."""
 
@@ -218,6 +232,9 @@ class ConsoleSettings(BaseSettings):
     roles: RoleSettings = Field(default_factory=lambda: RoleSettings.model_validate({}), description="Roles.")
     journal: JournalSettings = Field(description="Journal.")
     webhook: WebhookSettings = Field(default_factory=lambda: WebhookSettings.model_validate({}), description="Webhook.")
+    health: HealthSettings = Field(
+        default_factory=lambda: HealthSettings.model_validate({}), description="Probes and metrics."
+    )
     log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}), description="Logs.")
 
     @classmethod

@@ -50,6 +50,9 @@ _REDACTED = re.compile(r"<[A-Z][A-Z0-9_]{1,40}>")
 _SPLIT = re.compile(f"({_ODD.pattern}|{_REDACTED.pattern})")
 _RISKS = ("low", "medium", "high", "critical")
 _NEVER = "never"
+_ACRONYMS = frozenset(
+    ("API", "DE", "ES", "IBAN", "IN", "IP", "IT", "JWT", "MAC", "NHS", "NIF", "PESEL", "PL", "SSN", "UK", "URL", "US")
+)
 
 _STATES: Mapping[State, str] = {
     State.PENDING: "Waiting",
@@ -92,7 +95,9 @@ def outcome(word: str) -> str:
 
 def micros(value: object) -> str:
     """Return a number of microseconds for people."""
-    return f"{value / 1000:.1f} ms" if isinstance(value, int | float) else ""
+    if not isinstance(value, int | float):
+        return ""
+    return f"{value / 1000:.1f} ms" if value < 1_000_000 else f"{value / 1_000_000:.1f} s"
 
 
 def segments(text: str) -> list[Segment]:
@@ -175,7 +180,7 @@ def and_list(items: Iterable[str], word: str = "and") -> str:
 def findings(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Return what was found, most first, the types in words."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [(name.replace("_", " ").lower(), number) for name, number in ordered if number]
+    return [(_in_words(name), number) for name, number in ordered if number]
 
 
 def risk_level(risk: object) -> str:
@@ -254,6 +259,10 @@ def plan(summary: PlanSummary) -> list[str]:
 def reason(word: str) -> str:
     """Return the text of a reason word; the word itself where a newer gate wrote it."""
     return next((known.public for known in Reason if known.value == word), word.replace("_", " "))
+
+
+def _in_words(name: str) -> str:
+    return " ".join(word if word in _ACRONYMS else word.lower() for word in name.split("_"))
 
 
 def _masked(profile: str, what: str, when: str) -> str:

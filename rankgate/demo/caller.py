@@ -41,10 +41,15 @@ class Caller:
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
 
-    async def post(self, path: str, body: Any, token: str | None = None) -> Answer:
-        """Send `body` to `path`, with `token` as bearer where there is one. Raises aiohttp.ClientError."""
-        headers = {"authorization": f"Bearer {token}"} if token is not None else {}
-        async with self._http.post(self._base + path, json=body, headers=headers, allow_redirects=False) as answer:
+    async def post(self, path: str, body: Any, token: str | None = None, **headers: str) -> Answer:
+        """Send `body` to `path`, with `token` as bearer where there is one. Raises aiohttp.ClientError.
+
+        `headers` are more of them, with `_` for `-` in their names.
+        """
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token is not None:
+            sent["authorization"] = f"Bearer {token}"
+        async with self._http.post(self._base + path, json=body, headers=sent, allow_redirects=False) as answer:
             received = {name.lower(): value for name, value in answer.headers.items()}
             return Answer(answer.status, received, await answer.read())
 

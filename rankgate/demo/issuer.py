@@ -26,9 +26,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jose import jwk
 from jose.backends.base import Key
 
+from rankgate.demo.logins import DevPerson, Logins
+
 __all__ = ["DEMO_CLIENTS", "DevClient", "DevIssuer", "SigningKey"]
 
 HOST = "127.0.0.1"
+_NOT_STORED = {"cache-control": "no-store"}
 Algorithm = Literal["RS256", "ES256"]
 
 
@@ -46,8 +49,9 @@ class DevClient:
 
 # Well-known on purpose: whoever reaches a development issuer may have its tokens, which no real gate accepts.
 DEMO_CLIENTS = (
-    # The one that the shipped policy knows.
+    # Those that the shipped policy knows; what is risky of the second one waits for people.
     DevClient("search-svc", "demo", tenant="acme", groups=("search",)),
+    DevClient("fraud-svc", "demo", tenant="acme", groups=("fraud",)),
     DevClient("search", "demo", tenant="acme", groups=("search", "eu")),
     DevClient("rag-agent", "demo", tenant="acme", groups=("agents",)),
     DevClient("batch", "demo", tenant="globex", groups=("batch",)),
@@ -87,11 +91,13 @@ class DevIssuer:
         self,
         clients: Iterable[DevClient] = DEMO_CLIENTS,
         *,
+        people: Iterable[DevPerson] = (),
         algorithm: Algorithm = "RS256",
         lifetime_s: int = 300,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clients = {client.id: client for client in clients}
+        self._logins = Logins(people, self.mint, clock) if people else None
         self._algorithm = algorithm
         self._lifetime_s = lifetime_s
         self._clock = clock
@@ -117,6 +123,7 @@ class DevIssuer:
             web.get("/.well-known/openid-configuration", self.discovery),
             web.get("/jwks", self.jwks),
             web.post("/token", self.token),
+            *([web.get("/authorize", self._logins.authorize)] if self._logins else []),
         ]
 
     async def stop(self) -> None:
@@ -129,8 +136,8 @@ class DevIssuer:
         old = self.keys[-keep:] if keep else []
         self.keys = [*old, SigningKey(self._algorithm)]
 
-    def mint(self, **claims: Any) -> str:
-        """Return a signed token; `claims` come over the usual ones, and None leaves one out."""
+    def mint(self, kind: str = "at+jwt", /, **claims: Any) -> str:
+        """Return a signed token; `claims` come over the usual ones, and None leaves one out. `kind` is its `typ`."""
         now = int(self._clock())
         usual = {
             "iss": self.url,
@@ -142,23 +149,30 @@ class DevIssuer:
             "client_id": claims.get("sub", "search"),
         }
         key = self.keys[-1]
-        header = {"alg": key.algorithm, "typ": "at+jwt", "kid": key.id}
+        header = {"alg": key.algorithm, "typ": kind, "kid": key.id}
         return key.sign(header, {name: value for name, value in (usual | claims).items() if value is not None})
 
     async def discovery(self, _: web.Request) -> web.StreamResponse:
         """Answer with the issuer's metadata (OIDC Discovery 1.0 section 3)."""
-        return web.json_response(
-            {
-                "issuer": self.url,
-                "jwks_uri": f"{self.url}/jwks",
-                "token_endpoint": f"{self.url}/token",
-                "grant_types_supported": ["client_credentials"],
-                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-                "response_types_supported": [],
-                "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": [self._algorithm],
+        metadata = {
+            "issuer": self.url,
+            "jwks_uri": f"{self.url}/jwks",
+            "token_endpoint": f"{self.url}/token",
+            "grant_types_supported": ["client_credentials"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "response_types_supported": [],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [self._algorithm],
+        }
+        if self._logins is not None:
+            metadata |= {
+                "authorization_endpoint": f"{self.url}/authorize",
+                "grant_types_supported": ["client_credentials", "authorization_code"],
+                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+                "response_types_supported": ["code"],
+                "code_challenge_methods_supported": ["S256"],
             }
-        )
+        return web.json_response(metadata)
 
     @property
     def key_set(self) -> dict[str, Any]:
@@ -170,8 +184,15 @@ class DevIssuer:
         return web.json_response(self.key_set)
 
     async def token(self, request: web.Request) -> web.StreamResponse:
-        """Answer a client credentials request (RFC 6749 section 4.4); errors as in its section 5.2 and RFC 8707."""
+        """Answer a client credentials request (RFC 6749 section 4.4), or one with a code of a login.
+
+        Errors are those of its section 5.2 and of RFC 8707.
+        """
         form = await request.post()
+        if self._logins is not None and form.get("grant_type") == "authorization_code":
+            named = [str(form.get(name, "")) for name in ("code", "client_id", "redirect_uri", "code_verifier")]
+            tokens = self._logins.redeem(*named)
+            return _error(400, "invalid_grant") if tokens is None else web.json_response(tokens, headers=_NOT_STORED)
         client = self._authenticate(request, form)
         if client is None:
             return _error(401, "invalid_client", {"www-authenticate": 'Basic realm="development issuer"'})
@@ -197,7 +218,7 @@ class DevIssuer:
             "expires_in": self._lifetime_s,
             "scope": " ".join(scopes),
         }
-        return web.json_response(answer, headers={"cache-control": "no-store"})
+        return web.json_response(answer, headers=_NOT_STORED)
 
     def _authenticate(self, request: web.Request, form: Mapping[str, Any]) -> DevClient | None:
         basic = _basic(request.headers.get("authorization", ""))
@@ -221,7 +242,7 @@ def _basic(value: str) -> tuple[str, str] | None:
 
 
 def _error(status: int, word: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.json_response({"error": word}, status=status, headers={"cache-control": "no-store", **(headers or {})})
+    return web.json_response({"error": word}, status=status, headers={**_NOT_STORED, **(headers or {})})
 
 
 def _segment(value: Mapping[str, Any]) -> str:

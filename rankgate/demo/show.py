@@ -10,8 +10,9 @@ import time
 from rankgate.clients.state import StateDirectory
 from rankgate.demo.caller import Caller
 from rankgate.demo.footprint import installed_mib
+from rankgate.demo.people import APPROVER
 from rankgate.demo.stage import Stage, stage
-from rankgate.demo.story import BATCH, DOCUMENTS, QUERY, SEARCH, STEPS, Scene
+from rankgate.demo.story import BATCH, CARD, DOCUMENTS, FRAUD, QUERY, SEARCH, STEPS, Scene
 from rankgate.demo.telling import Step, Teller
 from rankgate.demo.trail import Trail
 
@@ -24,7 +25,7 @@ async def show(state: StateDirectory, teller: Teller, *, keep: bool, started: fl
     `started` is the time.monotonic() at which the command began. Raises StartError.
     """
     teller.headline("rankgate: what happens to a rerank call")
-    teller.note("Starting Valkey, both filters, Envoy, a development issuer and a BM25 reranker ...")
+    teller.note("Starting Valkey, both filters, Envoy, a console, a development issuer and a BM25 reranker ...")
     async with stage(state) as scenery:
         teller.note(f"The gate listens on {scenery.stack.url}, the reranker behind it on {scenery.reranker.url}.")
         steps = await _tell(scenery, teller)
@@ -70,15 +71,28 @@ def _sum_up(scenery: Stage, teller: Teller, steps: list[Step], installed: float,
 
 def _invite(scenery: Stage, teller: Teller) -> None:
     """Print tokens and commands to copy; the tokens are good for an hour, at this gate alone."""
-    tokens = {who[0]: scenery.token(who[0], tenant=who[1], groups=who[2]) for who in (SEARCH, BATCH)}
+    tokens = {who[0]: scenery.token(who[0], tenant=who[1], groups=who[2]) for who in (SEARCH, BATCH, FRAUD)}
     cohere = json.dumps({"model": "demo", "query": QUERY, "documents": DOCUMENTS})
+    risky = json.dumps({"model": "demo", "query": f"Who paid with {CARD}?", "documents": DOCUMENTS[:1]})
     tei = json.dumps({"query": QUERY, "texts": DOCUMENTS, "return_text": True})
     teller.line("")
     teller.headline("It stays up until Ctrl-C, which also removes its folder. Tokens, for an hour:")
     for name, token in tokens.items():
         teller.line(f"\nexport {name.partition('-')[0].upper()}={token}")
     teller.headline("\nTo copy:")
-    for token, path, body in (("SEARCH", "/v2/rerank", cohere), ("SEARCH", "/rerank", tei), ("BATCH", "/rerank", tei)):
+    calls = (
+        ("SEARCH", "/v2/rerank", cohere), ("SEARCH", "/rerank", tei), ("BATCH", "/rerank", tei),
+        ("FRAUD", "/v2/rerank", risky),
+    )  # fmt: skip
+    for token, path, body in calls:
         command = f'curl -sS {scenery.stack.url}{path} -H "authorization: Bearer ${token}"'
         teller.line(f"\n{command} -H 'content-type: application/json' -d {shlex.quote(body)}")
+    teller.line(
+        f"\nThe last one waits up to 25 seconds for a person. Approve it at {scenery.people.url} as {APPROVER}, or:"
+    )
+    teller.line(
+        f"\nexport RANKGATE_CONSOLE={scenery.people.url} RANKGATE_CONSOLE_TOKEN={scenery.people.token(APPROVER)}"
+    )
+    teller.line("rankgate approvals list")
+    teller.headline("\nThe trail:")
     teller.line(f"\nrankgate audit tail --follow --config {shlex.quote(str(scenery.stack.config))}")

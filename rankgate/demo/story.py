@@ -5,11 +5,13 @@ A step that comes out otherwise is told as such; the demo then fails.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from rankgate.demo.caller import Answer, Caller, on_one_line
+from rankgate.demo.people import APPROVER, OWNER
 from rankgate.demo.stage import DOCUMENT_LIMIT, Stage
 from rankgate.demo.telling import Step
 from rankgate.demo.trail import Trail
@@ -19,11 +21,13 @@ __all__ = ["RECEIPT", "STEPS", "Scene"]
 RECEIPT = "x-rankgate-decision-id"
 SEARCH = ("search-svc", "acme", ("search",))
 BATCH = ("batch-svc", "acme", ("batch",))
+FRAUD = ("fraud-svc", "acme", ("fraud",))
 
 # Nobody's data: reserved domains, a documentation phone number, the example IBAN of the standard.
 MAIL = "jonas.feld@example.com"
 IBAN = "GB82 WEST 1234 5698 7654 32"
-PERSONAL = (MAIL, IBAN)
+CARD = "4111 1111 1111 1111"
+PERSONAL = (MAIL, IBAN, CARD)
 QUERY = f"Was the order of {MAIL} refunded?"
 DOCUMENTS = [
     "The store on Mill Lane is open from 9 to 18 on weekdays.",
@@ -233,15 +237,61 @@ async def dropped(scene: Scene) -> Step:
     return told.done()
 
 
+async def approved(scene: Scene) -> Step:
+    """A risky query waits for a person, passes once, and with one byte changed it waits again."""
+    told, before = Telling("A risky query waits for a person"), scene.stage.reranker.count
+    people, token = scene.stage.people, scene.token(FRAUD)
+    query = f"Who paid with {CARD}?"
+    body = {"model": "demo", "query": query, "documents": DOCUMENTS}
+    told.tell("sent", f"POST /v2/rerank by fraud-svc: {query}")
+    call = asyncio.create_task(scene.caller.post("/v2/rerank", body, token))
+    shown = await people.waiting(APPROVER)
+    if not shown:
+        told.answer(await call, 429)
+        told.expect("the query should wait for a person", False)
+        return told.done()
+    preview = shown.get("preview") or {}
+    told.tell(
+        "waits", f"{shown.get('id')}: high risk, so someone of {', '.join(shown['requirement']['groups'])} must agree"
+    )
+    told.tell(f"{APPROVER} sees", f"{shown['caller']['subject']} asks: {preview.get('query')}")
+    told.expect("the engine should have received nothing yet", scene.stage.reranker.count == before)
+    told.expect("the approver should see no personal data", not personal(str(shown).encode()))
+    status, _ = await people.call("POST", f"/approvals/{shown['id']}/approve", token, {"record": shown["record"]})
+    told.tell("fraud-svc", f"tries to approve it itself: {status}")
+    told.expect("the machine's own token should not be let in", status in {401, 403})
+    owner = await people.approve(OWNER, shown, "I need it")
+    told.tell(OWNER, f"owns fraud-svc and tries to approve: {owner}")
+    told.expect("the owner should be refused", owner == 403)
+    agreed = await people.approve(APPROVER, shown, "Chargeback case 88, known to us")
+    told.tell(APPROVER, f"approves at {people.url}: {agreed}")
+    answer = await call
+    told.answer(answer, 200)
+    told.expect("the engine should have received one request", scene.stage.reranker.count == before + 1)
+    event = await told.recorded(scene, answer, allowed=True, reason="allowed")
+    votes = event.get("approval", {}).get("votes", [])
+    told.tell("approved by", ", ".join(f"{vote['person']}: {vote['reason']}" for vote in votes) or "nobody")
+    told.expect("the trail should name who approved", any(APPROVER in vote["person"] for vote in votes))
+    changed = {**body, "query": query.replace("Who", "who")}
+    # A client that says it will not wait is told at once.
+    again = await scene.caller.post("/v2/rerank", changed, token, x_stainless_read_timeout="1")
+    told.tell("replayed", "with one byte changed")
+    told.answer(again, 429)
+    waiting = await scene.trail.decision(again.headers.get(RECEIPT, ""))
+    told.expect("the trail should say that it waits", (waiting or {}).get("reason") == "approval_pending")
+    told.expect("the engine should have received nothing more", scene.stage.reranker.count == before + 1)
+    return told.done()
+
+
 async def trail(scene: Scene) -> Step:
     """The trail, as it came in while the calls were made."""
     told = Telling("The trail, tailed live while the calls were made")
-    await scene.trail.completions(2)
+    await scene.trail.completions(3)
     events = scene.trail.events
     for event in events:
         told.tell(event.get("kind", "?"), _in_words(event))
     decisions = [event for event in events if event.get("kind") == "decision"]
-    told.expect("there should be five decisions", len(decisions) == 5)
+    told.expect("there should be seven decisions", len(decisions) == 7)
     told.expect(
         "every allowed call should have its completion",
         {event["decision_id"] for event in decisions if event["allowed"]}
@@ -270,5 +320,6 @@ STEPS: tuple[Callable[[Scene], Awaitable[Step]], ...] = (
     denied,
     too_many,
     dropped,
+    approved,
     trail,
 )

@@ -34,7 +34,7 @@ class AuditSettings(RedisSettings):
 
 
 class LogSettings(Section):
-    """The filters' own logs."""
+    """What a process writes of itself."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level written.")
     format: Literal["json", "console"] = Field("json", description="`json` lines or `console` text, on standard error.")

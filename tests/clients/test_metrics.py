@@ -13,7 +13,7 @@ from fakes.issuer import FakeIssuer
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rankgate.audit import Outcome
+from rankgate.audit import Outcome, What
 from rankgate.clients import gauges
 from rankgate.clients.certificates import Expiry
 from rankgate.clients.identity import Verifier
@@ -147,6 +147,14 @@ def test_an_alarm_is_counted_by_its_word_and_shown_before_its_first_time(registr
     assert samples(registry, "rankgate_audit_alarms_total")[("stream_forked",)] == 0
     metrics.alarm("stream_forked", {"stream": "s"})
     assert counted(registry, "rankgate_audit_alarms_total") == {("stream_forked",): 1}
+
+
+def test_a_call_that_broke_the_glass_is_an_alarm_once_it_is_on_disk(registry: CollectorRegistry) -> None:
+    metrics = AuditMetrics(registry)
+    assert samples(registry, "rankgate_audit_alarms_total")[("break_glass",)] == 0
+    metrics.appended(lifecycle(What.ALARM, word="break_glass"), 0.001)
+    metrics.appended(lifecycle(What.APPROVAL_USE), 0.001)
+    assert counted(registry, "rankgate_audit_alarms_total") == {("break_glass",): 1}
 
 
 def test_steps_and_aborts_are_counted_by_a_few_words(registry: CollectorRegistry) -> None:

@@ -251,6 +251,44 @@ async def test_a_full_journal_refuses_and_holds_nothing_of_what_it_refused(tmp_p
     assert "cyd" not in json.dumps(entries)
 
 
+async def test_probes_and_metrics_have_a_port_of_their_own_where_one_is_set(tmp_path: Path, redis: Server) -> None:
+    port, health = free_port(), free_port()
+    file = write_settings(tmp_path, issuer="http://127.0.0.1:1", redis_url=redis.url, port=port)
+    (tmp_path / "webhook").write_text(f"whsec_{'A' * 32}\n")
+    hook = f'[webhook]\nurl = "http://127.0.0.1:1"\nsecret_file = "{tmp_path}/webhook"\ninsecure_http = true\n'
+    file.write_text(f"{file.read_text()}\n{hook}[health]\nport = {health}\n")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "rankgate.cli", "console", "--config", str(file), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(30):
+            while True:
+                try:
+                    live = await client.get(f"http://127.0.0.1:{health}/livez")
+                    there = await client.get(f"http://127.0.0.1:{port}/livez")
+                    break
+                except httpx.TransportError:
+                    assert process.returncode is None, (await process.communicate())[1]
+                await asyncio.sleep(0.05)
+            assert (live.status_code, there.status_code) == (200, 200)
+            ready = await client.get(f"http://127.0.0.1:{health}/readyz")
+            # Of an issuer that is out no keys are known; what else there is works.
+            assert ready.status_code == 503
+            assert ready.json()["parts"] == {"journal": True, "login": False, "store": True}
+            page = (await client.get(f"http://127.0.0.1:{health}/metrics")).text
+            assert 'rankgate_build_info{role="console",' in page
+            assert 'rankgate_ready{part="login"} 0.0' in page
+            assert 'rankgate_webhook_messages_total{outcome="failed"} 0.0' in page
+            unknown = await client.get(f"http://127.0.0.1:{port}/metrics", headers={"host": f"127.0.0.1:{port}"})
+            assert "rankgate_ready" not in unknown.text
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 def test_keys_are_made_once_and_private(tmp_path: Path) -> None:
     run = CliRunner()
     made = run.invoke(root, ["console", "keys", "--directory", str(tmp_path / "k")])

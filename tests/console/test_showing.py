@@ -81,9 +81,16 @@ def test_lists_and_counts() -> None:
     assert showing.count(2, "person", "different people") == "2 different people"
     assert showing.count(188_000, "character") == "188,000 characters"
     found = {"PERSON": 1, "US_SSN": 4, "JWT": 0, "EMAIL_ADDRESS": 1}
-    assert showing.findings(found) == [("us ssn", 4), ("email address", 1), ("person", 1)]
+    assert showing.findings(found) == [("US SSN", 4), ("email address", 1), ("person", 1)]
     assert showing.document_positions((1,)) == "documents[1]"
     assert showing.document_positions(range(14)).endswith("documents[11] and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(1500, "1.5 ms"), (0, "0.0 ms"), (30_412_000, "30.4 s"), ("x", ""), (None, "")]
+)
+def test_microseconds(value: object, said: str) -> None:
+    assert showing.micros(value) == said
 
 
 def test_what_is_not_seen_is_shown_and_what_was_redacted_is_marked() -> None:

@@ -11,9 +11,11 @@ import yaml
 from deploy.containers import Container, World
 from deploy.dockerfile import ROOT, read
 
-__all__ = ["METRICS", "Service", "document", "services"]
+__all__ = ["CONSOLE", "METRICS", "Service", "document", "services"]
 
-METRICS = "deploy/compose/metrics.yaml"
+METRICS, CONSOLE = "deploy/compose/metrics.yaml", "deploy/compose/console.yaml"
+# Lists that Compose replaces; others it adds up.
+REPLACED = {"command", "entrypoint", "test"}
 _RESET = object()
 
 
@@ -44,7 +46,7 @@ def document(*over: str) -> dict[str, Any]:
 
 def _laid(below: Any, above: Any) -> Any:
     if isinstance(below, dict) and isinstance(above, dict):
-        laid = below | {key: _laid(below.get(key), value) for key, value in above.items()}
+        laid = below | {key: value if key in REPLACED else _laid(below.get(key), value) for key, value in above.items()}
         return {key: value for key, value in laid.items() if value is not _RESET}
     if isinstance(below, list) and isinstance(above, list):
         return below + above
@@ -69,8 +71,9 @@ def _service(name: str, service: dict[str, Any], found: dict[str, Any], world: W
         f"/run/secrets/{secret}": world.copy(secrets / secret, f"secrets/{secret}")
         for secret in service.get("secrets", [])
     }
-    for volume in service.get("volumes", []):
-        source, target, *_ = volume.split(":")
+    # What is laid over takes the place of what was mounted there.
+    volumes = {volume.split(":")[1]: volume.split(":")[0] for volume in service.get("volumes", [])}
+    for target, source in volumes.items():
         if source.startswith("."):
             mounts[target] = world.copy(ROOT / source, f"files-{name}{target}")
         else:
@@ -85,7 +88,7 @@ def _service(name: str, service: dict[str, Any], found: dict[str, Any], world: W
     container = Container(
         name,
         (*entrypoint, *service["command"]),
-        {**(image.environment if own else {}), **service.get("environment", {})},
+        {**(image.environment if own else {}), **_environment(service, secrets)},
         mounts,
         user,
         group,
@@ -95,12 +98,22 @@ def _service(name: str, service: dict[str, Any], found: dict[str, Any], world: W
     return Service(container, tuple(check[1:]), frozenset(service.get("depends_on", {})))
 
 
+def _environment(service: dict[str, Any], secrets: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in service.get("env_file", []):
+        lines = (secrets / Path(name).name).read_text().splitlines()
+        found |= dict(line.split("=", 1) for line in lines)
+    return found | service.get("environment", {})
+
+
 def _volume(name: str, volume: dict[str, Any], world: World) -> Path:
     if options := volume.get("driver_opts"):
         assert options["type"] == options["device"] == "tmpfs"
         return world.place(f"volume-{name}", **_owner(options["o"]))
     # Docker gives an empty volume the owner of the folder in the image that it is mounted over.
-    user, group = {"audit": (64001, 64000), "trail": (999, 999), "metrics": (65534, 65534)}[name]
+    user, group = {"audit": (64001, 64000), "trail": (999, 999), "metrics": (65534, 65534), "journal": (64006, 64000)}[
+        name
+    ]
     return world.place(f"volume-{name}", mode=0o750, user=user, group=group)
 
 

@@ -167,7 +167,7 @@ class Pod:
 
     def _mount(self, container: str, mount: Manifest) -> Path:
         (volume,) = (volume for volume in self.spec["volumes"] if volume["name"] == mount["name"])
-        if "emptyDir" in volume:
+        if "emptyDir" in volume or "persistentVolumeClaim" in volume:
             return self._world.place(f"volume-{mount['name']}")
         folder = f"files-{container}/{mount['name']}"
         if not (self._world.folder / folder).exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import secrets
 import shutil
 import ssl
@@ -19,16 +20,20 @@ import pytest
 import redis
 import yaml
 from certificates import Identity, identity
+from click.testing import CliRunner
 from deploy.calling import denied, rerank
 from deploy.cluster import ISSUER_HOST, Cluster
 from deploy.containers import World, free_port
 from deploy.dockerfile import ROOT
+from deploy.people import LOGIN_HOST, PeopleIssuer
 from deploy.pods import Given, Manifest, Pod, documents, find, pod_spec
 from deploy.shape import admitted, grace_is_enough, order_is_right, sockets_are_private
 from deploy.tools import NEWEST, OLDEST, helm, tool, validate
 
 from rankgate.audit.names import stream_pattern
+from rankgate.cli import root
 from rankgate.clients.embedded import envoy_binary
+from rankgate.console.settings import ConsoleSettings
 from rankgate.settings import Settings
 
 CHART = ROOT / "deploy/helm/rankgate"
@@ -44,7 +49,12 @@ FULL: dict[str, Any] = PLAIN | {
     "opa": {"enabled": True},
     "filters": {"processes": {"authz": 2, "proc": 2}},
     "audit": {"redis": {"existingSecret": "redis"}},
-    "settings": {"audit": {"redis_url": "rediss://redis.audit:6380"}, "limits": {"documents": 20}},
+    "settings": {
+        "audit": {"redis_url": "rediss://redis.audit:6380"},
+        "approvals": {"redis_url": "rediss://redis.audit:6380", "owners": [{"subject": "s", "people": ["ada"]}]},
+        "limits": {"documents": 20},
+    },
+    "approvals": {"voteKeys": {"configMap": "votes"}, "redis": {"existingSecret": "redis"}},
     "autoscaling": {"enabled": True},
     "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "reranker": {
@@ -52,6 +62,26 @@ FULL: dict[str, Any] = PLAIN | {
         "volumeMounts": [{"name": "key", "mountPath": "/run/secrets/reranker", "readOnly": True}],
     },
     "extraVolumes": [{"name": "key", "secret": {"secretName": "keys", "defaultMode": 0o444}}],
+}
+# A console beside the plain gate.
+LOGIN = {"issuer": f"https://{LOGIN_HOST}", "client_id": "console", "audience": "approvals"}
+WITH_CONSOLE: dict[str, Any] = PLAIN | {
+    "settings": {"approvals": {"redis_url": "rediss://redis.approvals:6380"}},
+    "approvals": {"voteKeys": {"configMap": "votes"}, "redis": {"existingSecret": "redis"}},
+    "metrics": {"podMonitor": {"enabled": True}},
+    "console": {
+        "enabled": True,
+        "keys": {"existingSecret": "console-keys"},
+        "login": {"existingSecret": "console-login"},
+        "ingress": {"enabled": True, "className": "nginx", "tlsSecret": "console-tls"},
+        "settings": {
+            "public_url": "https://approvals.example",
+            "login": LOGIN | {"ca_file": "/etc/rankgate/login/ca.crt"},
+            "roles": {"operate": ["platform"]},
+        },
+        "extraVolumes": [{"name": "login-ca", "configMap": {"name": "login-ca"}}],
+        "extraVolumeMounts": [{"name": "login-ca", "mountPath": "/etc/rankgate/login", "readOnly": True}],
+    },
 }
 SIDECARS = {
     "plain": ["ext-proc", "ext-authz", "envoy"],
@@ -117,6 +147,13 @@ def redis_with_tls(folder: Path, own: Identity, password: str) -> Iterator[redis
         process.wait()
 
 
+def votes(folder: Path) -> dict[str, str]:
+    """Make the console's keys in `folder`; return what a ConfigMap of the public one holds."""
+    made = CliRunner().invoke(root, ["console", "keys", "--directory", str(folder)])
+    assert made.exit_code == 0, made.output
+    return {"vote-key.pub.pem": (folder / "vote-key.pub.pem").read_text()}
+
+
 @pytest.fixture(scope="module")
 def running(
     programs: dict[str, Path],
@@ -129,7 +166,7 @@ def running(
     with contextlib.ExitStack() as scope:
         cluster = scope.enter_context(Cluster(folder / "cluster"))
         given = Given(
-            config_maps={"kube-root-ca.crt": {"ca.crt": cluster.authority}},
+            config_maps={"kube-root-ca.crt": {"ca.crt": cluster.authority}, "votes": votes(folder / "keys")},
             secrets={
                 "keys": {"masking_key": secrets.token_bytes(32), "upstream_key": secrets.token_urlsafe(24).encode()},
                 "tls": {"tls.crt": own.certificate.read_bytes(), "tls.key": own.key.read_bytes()},
@@ -252,6 +289,154 @@ def test_the_pod_keeps_its_order_its_time_and_its_secrets(rendered: tuple[str, s
     order_is_right(pod, SIDECARS[rendered[0]])
     grace_is_enough(pod, settings(manifests))
     sockets_are_private(pod)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"limits": {"check_timeout_s": 2.5, "request_timeout_s": 7, "process_timeout_s": 3}},
+        {"upstream": {"timeout_s": 61}, "approvals": {"redis_url": "rediss://r:6380", "hold_s": 12.5}},
+    ],
+)
+def test_the_time_of_a_pods_end_follows_the_settings(chosen: dict[str, Any], tmp_path: Path) -> None:
+    approvals = {"approvals": {"voteKeys": {"configMap": "votes"}}} if "approvals" in chosen else {}
+    found = documents(render(PLAIN | approvals | {"settings": chosen}, tmp_path))
+    pod = pod_spec(find(found, "Deployment"))
+    assert pod["terminationGracePeriodSeconds"] == math.ceil(15 + settings(found).deadline_s + 20)
+
+
+# -- the console ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    return documents(render(WITH_CONSOLE, tmp_path_factory.mktemp("console")))
+
+
+def console_settings(manifests: list[Manifest]) -> ConsoleSettings:
+    text = find(manifests, "ConfigMap", "gate-rankgate-console-settings")["data"]["console.toml"]
+    return ConsoleSettings(**tomllib.loads(text))
+
+
+def test_without_being_asked_for_there_is_no_console(tmp_path: Path) -> None:
+    assert "console" not in render(PLAIN, tmp_path)
+
+
+def test_the_console_of_a_pod_serves_and_sends_people_to_their_issuer(
+    programs: dict[str, Path], beside: list[Manifest], tmp_path: Path
+) -> None:
+    own, password = identity(tmp_path / "tls", "127.0.0.1"), secrets.token_hex(8)
+    with contextlib.ExitStack() as scope:
+        people = scope.enter_context(PeopleIssuer(tmp_path / "people"))
+        client = scope.enter_context(redis_with_tls(tmp_path, own, password))
+        public = votes(tmp_path / "keys")
+        private = {name: (tmp_path / "keys" / name).read_bytes() for name in ("vote-key.pem", "preview-key.txt")}
+        given = Given(
+            config_maps={"votes": public, "login-ca": {"ca.crt": people.authority.read_text()}},
+            secrets={
+                "console-keys": private,
+                "console-login": {"client_secret": b"secret"},
+                "redis": {"password": password.encode(), "ca.crt": own.certificate.read_bytes()},
+            },
+        )
+        world = scope.enter_context(World(programs))
+        world.hosts |= {
+            LOGIN_HOST: people.address,
+            "redis.approvals:6380": f"127.0.0.1:{client.connection_pool.connection_kwargs['port']}",
+        }
+        pod = Pod(find(beside, "Deployment", "gate-rankgate-console"), beside, given, world)
+        pod.start()
+        at = f"http://127.0.0.1:{world.port(8090)}"
+        login = httpx.get(f"{at}/login", headers={"host": "approvals.example"})
+        assert login.status_code == 303
+        assert login.headers["location"].startswith(f"https://{people.address}/authorize?")
+        assert httpx.get(f"{at}/login", headers={"host": "other.example"}).status_code == 421
+        assert list((world.folder / "volume-console-journal/journal").rglob("*.seg"))
+        assert pod.stop() == {"console": 0}
+
+
+def test_there_is_one_console_and_never_two_at_a_time(beside: list[Manifest]) -> None:
+    deployment = find(beside, "Deployment", "gate-rankgate-console")["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    admitted(deployment["template"]["spec"])
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert container["securityContext"]["runAsUser"] == 64006
+    assert {container[kind]["httpGet"]["path"] for kind in ("startupProbe", "livenessProbe")} == {"/livez"}
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_every_manifest_of_the_console_is_valid(beside: list[Manifest], tmp_path: Path, version: str) -> None:
+    validate(yaml.safe_dump_all([one for one in beside if one["kind"] != "PodMonitor"]), tmp_path, version)
+
+
+def test_gate_and_console_agree_and_neither_selects_the_others_pods(beside: list[Manifest]) -> None:
+    gate, console = settings(beside), console_settings(beside)
+    assert console.state.redis_url == gate.approvals.redis_url
+    assert console.deployment == gate.deployment
+    assert console.vote_keys == gate.approvals.vote_keys
+    pods = {
+        name: find(beside, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
+        for name in ("gate-rankgate", "gate-rankgate-console")
+    }
+    selecting = [one for one in beside if one["kind"] in {"Deployment", "NetworkPolicy", "PodMonitor", "Service"}]
+    assert len(selecting) == 8
+    for manifest in selecting:
+        spec = manifest["spec"]
+        selector = spec.get("podSelector", spec.get("selector"))
+        wanted = selector.get("matchLabels", selector)
+        chosen = [name for name, labels in pods.items() if wanted.items() <= labels.items()]
+        assert chosen == [manifest["metadata"]["name"]], manifest["kind"]
+
+
+def test_private_keys_are_the_consoles_and_the_gates_are_its_own(beside: list[Manifest]) -> None:
+    def secrets_of(name: str) -> set[str]:
+        pod = pod_spec(find(beside, "Deployment", name))
+        return {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+
+    assert secrets_of("gate-rankgate") == {"keys", "redis"}
+    assert secrets_of("gate-rankgate-console") == {"console-keys", "console-login", "redis"}
+    gate = pod_spec(find(beside, "Deployment", "gate-rankgate"))
+    holders = {
+        container["name"]
+        for container in (*gate["initContainers"], *gate["containers"])
+        if {"rankgate-votes", "rankgate-approvals"} & {mount["name"] for mount in container.get("volumeMounts", ())}
+    }
+    assert holders == {"ext-authz"}
+
+
+def test_the_ingress_is_for_the_name_that_people_use(beside: list[Manifest]) -> None:
+    spec = find(beside, "Ingress")["spec"]
+    assert [rule["host"] for rule in spec["rules"]] == spec["tls"][0]["hosts"] == ["approvals.example"]
+    (port,) = find(beside, "Service", "gate-rankgate-console")["spec"]["ports"]
+    (path,) = spec["rules"][0]["http"]["paths"]
+    assert path["backend"]["service"] == {"name": "gate-rankgate-console", "port": {"number": port["port"]}}
+
+
+@pytest.mark.parametrize(
+    ("console", "named"),
+    [
+        ({"keys": {}}, "rankgate console keys"),
+        ({"settings": {"login": LOGIN}}, "public_url"),
+        ({"settings": {"public_url": "https://a.example", "login": LOGIN | {"audience": None}}}, "audience"),
+        ({"settings": {"listen": {"port": 1}}}, "listen"),
+        ({"settings": {"public_url": "https://a.example", "session_s": "long"}}, "session_s"),
+        ({"replicas": 2}, "replicas"),
+    ],
+)
+def test_a_console_that_could_not_start_is_refused_by_name(console: dict[str, Any], named: str, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        render(WITH_CONSOLE | {"console": WITH_CONSOLE["console"] | console}, tmp_path)
+    assert named in caught.value.stderr
+
+
+def test_a_console_without_approvals_and_approvals_without_a_vote_key_are_refused(tmp_path: Path) -> None:
+    for left_out, named in (("settings", "settings.approvals.redis_url"), ("approvals", "voteKeys.configMap")):
+        values = {name: value for name, value in WITH_CONSOLE.items() if name != left_out}
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            render(values, tmp_path)
+        assert named in caught.value.stderr
 
 
 def settings(manifests: list[Manifest]) -> Settings:

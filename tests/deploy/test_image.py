@@ -36,6 +36,24 @@ def test_it_holds_the_policy_and_the_template(built: Path) -> None:
     assert (data / "policies/rerank.rego").is_file()
 
 
+def test_it_holds_the_console_with_its_pages(built: Path) -> None:
+    done = run(built, "rankgate.cli", "console", "check", "--config", "/none")
+    assert "pip install" not in done.stderr
+    assert "cannot read settings file" in done.stderr
+    (console,) = built.glob("lib/python3*/site-packages/rankgate/console")
+    for folder in ("templates", "static"):
+        there = {file.name for file in (console / folder).iterdir()}
+        assert there == {file.name for file in (ROOT / "rankgate/console" / folder).iterdir()}
+
+
+def test_a_volume_of_each_part_that_writes_has_its_owner() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"install -d -m (\d+) -o (\d+) -g (\d+) (\S+)", text) == [
+        ("0750", "64001", "64000", "/var/lib/rankgate/audit"),
+        ("0750", "64006", "64000", "/var/lib/rankgate-console"),
+    ]
+
+
 def test_it_holds_no_installer_no_build_tool_and_no_server(built: Path) -> None:
     (packages,) = built.glob("lib/python3*/site-packages")
     found = {path.name.partition("-")[0] for path in packages.glob("*.dist-info")}

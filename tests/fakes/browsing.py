@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from click.testing import CliRunner
 from fakes.desk_store import make_ask
 from fakes.provider import running_provider
 from playwright.async_api import Browser, Page, async_playwright
 
 from rankgate.approvals import Ask, Caps, Opener, Preview, Sealer, Stored
-from rankgate.cli import root
 from rankgate.clients.approvals import ApprovalStore
+from rankgate.console.keys import make_keys
 from rankgate.console.settings import load
 
 __all__ = ["Standing", "approve_in_browser", "axe", "chromium", "deny_in_browser", "log_in", "standing"]
@@ -141,8 +140,8 @@ async def _decide(page: Page, url: str, login: str, reason: str, button: str) ->
 
 
 def _settings(folder: Path, issuer: str, redis_url: str, trail_url: str, port: int) -> Path:
-    made = CliRunner().invoke(root, ["console", "keys", "--directory", str(folder / "keys")])
-    assert made.exit_code == 0, made.output
+    if not (folder / "keys").exists():
+        make_keys(folder / "keys")
     (folder / "secret").write_text("console-secret\n", encoding="utf-8")
     trail = f'audit = {{ redis_url = "{trail_url}" }}' if trail_url else ""
     file = folder / "console.toml"

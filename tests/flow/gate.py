@@ -83,7 +83,7 @@ class Gate:
         self.issuer = DevIssuer(algorithm="ES256")
         self.credential = f"upstream-{secrets.token_hex(12)}"
         self._secrets = {self.credential.encode()}
-        self._overrides = overrides or {}
+        self.overrides = overrides or {}
         self._policy = policy
         self._filters = filters
         self._tls = listen_tls
@@ -302,7 +302,7 @@ class Gate:
             "policy": {"engine": "embedded", "directory": str(self.directory / "policy")},
             "credentials": (
                 {}
-                if "broker" in self._overrides.get("credentials", {})
+                if "broker" in self.overrides.get("credentials", {})
                 else {"broker": "file", "file": str(self.directory / "upstream.key")}
             ),
             "audit": {
@@ -312,7 +312,7 @@ class Gate:
             "sockets": {"directory": str(self.directory / "sockets")},
             "envoy": {"access_log": str(self.directory / "run" / "access.log")},
         }
-        (self.directory / "gate.toml").write_text(to_toml(merged(settings, self._overrides)))
+        (self.directory / "gate.toml").write_text(to_toml(merged(settings, self.overrides)))
 
 
 def _complete(received: bytes) -> bool:

@@ -84,14 +84,14 @@ def question(model="at-once", **changes):
 
 
 @contextlib.asynccontextmanager
-async def scene(tmp_path, *, policy=POLICY, filters=filter_command, **approvals):
+async def scene(tmp_path, *, policy=POLICY, filters=filter_command, authz_slots=1, **approvals):
     people = People(tmp_path)
-    gate = Gate(policy=policy, filters=filters)
+    gate = Gate(policy=policy, filters=filters, authz_slots=authz_slots)
     url = f"unix://{gate.directory}/valkey.sock"
     section = people.settings(
         url, **{"hold_s": 10, "pending_per_subject": 1000, "pending_per_tenant": 1000, **approvals}
     )
-    gate._overrides = {"approvals": section, "routes": [
+    gate.overrides = {"approvals": section, "routes": [
         {"name": "cohere-v2", "path": "/v2/rerank", "dialect": "cohere.v2", "query_parameters": ["trace"],
          "may_relax": True},
         {"name": "cohere-v1", "path": "/v1/rerank", "dialect": "cohere.v1"},
@@ -223,6 +223,18 @@ async def test_many_who_are_agreed_to_at_once_are_all_answered_each_once(at):
         await at.people.decide(at.store, one.ask.id)
     assert [(await call).status for call in calls] == [200] * 40
     assert at.received == 40
+
+
+async def test_scenario_21_of_many_equal_calls_at_two_processes_one_passes(tmp_path):
+    async with scene(tmp_path, authz_slots=2) as at:
+        body = question()
+        for _ in range(5):
+            await at.people.decide(at.store, await at.asked(body))
+            before = at.received
+            answers = await asyncio.gather(*(at.post(body) for _ in range(40)))
+            assert [one.status for one in answers].count(200) == 1
+            assert {one.status for one in answers} <= {200, 403, 429}
+            assert at.received == before + 1
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------

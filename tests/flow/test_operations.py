@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 import yaml
 from certificates import Identity, identity
+from fakes.people import People
 from flow.gate import ALLOW_ALL, Gate, trivial
 from flow.operations import Scrape, expressions, free_port, page, probe, scrape, selectors
 from flow.upstream import Script
+from prometheus_client import CollectorRegistry, generate_latest
+
+from rankgate.console.webhook import CursorFile, WebhookSender
 
 ROOT = Path(__file__).parents[2]
 MAIL = "maren.oldfield@example.org"
@@ -72,14 +76,18 @@ def _counted(seen: Scrape, name: str) -> list[Any]:
     return [one.labels for one in seen.samples if one.name == name and one.value]
 
 
-async def test_every_metric_that_alerts_and_dashboard_name_is_there_with_its_labels() -> None:
+async def test_every_metric_that_alerts_and_dashboard_name_is_there_with_its_labels(tmp_path: Path) -> None:
     port = free_port()
-    health = {**WATCHED["health"], "envoy_port": port}
-    async with Gate({"health": health}) as gate:
+    gate = Gate()
+    gate._overrides = {
+        "health": {**WATCHED["health"], "envoy_port": port},
+        "approvals": People(tmp_path).settings(f"unix://{gate.directory}/valkey.sock"),
+    }
+    async with gate:
         assert (await gate.post("/v2/rerank", call())).status == 200
         await gate.events()
         seen = await scrape(gate, *BOTH)
-        seen = Scrape(seen.text, (await page(port, "/metrics"))[1])
+        seen = Scrape(seen.text, (await page(port, "/metrics"))[1], console_metrics(tmp_path))
     wrong = []
     named = 0
     for place, expression in expressions():
@@ -96,6 +104,16 @@ async def test_every_metric_that_alerts_and_dashboard_name_is_there_with_its_lab
                 wrong += [f"{place}: {name} has no {label}={word}" for word in wanted if word not in there]
     assert wrong == []
     assert named > 60
+
+
+def console_metrics(folder: Path) -> str:
+    """Return what a console counts before anything happened."""
+    registry = CollectorRegistry()
+    WebhookSender(
+        "http://127.0.0.1:1", folder / "secret", None, None, CursorFile(folder / "cursor"),  # type: ignore[arg-type]
+        deployment="default", public_url="http://127.0.0.1:1", registry=registry,
+    )  # fmt: skip
+    return generate_latest(registry).decode()
 
 
 def test_names_in_expressions_are_found() -> None:

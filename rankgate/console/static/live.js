@@ -56,7 +56,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest("input, textarea, select") || !["j", "k"].includes(event.key)) return;
+    if (event.target.closest?.("input, textarea, select") || !["j", "k"].includes(event.key)) return;
     const rows = all("[data-row]");
     if (!rows.length) return;
     const at = rows.findIndex((row) => row.contains(document.activeElement));
@@ -85,6 +85,14 @@
   } else if (one("#standing")) {
     try { sessionStorage.removeItem(`draft ${one("#standing").dataset.approval}`); } catch { /* none */ }
   }
+
+  // Who signs out leaves nothing behind.
+  document.addEventListener("submit", (event) => {
+    if (!event.target.action.endsWith("/logout")) return;
+    try {
+      Object.keys(sessionStorage).filter((key) => key.startsWith("draft ")).forEach((key) => sessionStorage.removeItem(key));
+    } catch { /* no storage, no drafts */ }
+  });
 
   // --- what changed --------------------------------------------------------------------------------------------
 

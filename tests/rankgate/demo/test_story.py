@@ -30,6 +30,15 @@ class SilentTrail:
         return None
 
 
+class Nobody:
+    """People at a console where nothing waits."""
+
+    url = ""
+
+    async def waiting(self, name: str) -> dict[str, Any]:
+        return {}
+
+
 @pytest.fixture
 async def ungated() -> AsyncIterator[Scene]:
     """Yield a scene whose callers talk to the reranker itself, the gate left out."""
@@ -37,7 +46,7 @@ async def ungated() -> AsyncIterator[Scene]:
     await issuer.start()
     await reranker.start()
     async with Caller(reranker.url) as caller:
-        yield Scene(Stage(None, issuer, reranker, "key"), caller, SilentTrail())  # type: ignore[arg-type]
+        yield Scene(Stage(None, Nobody(), None, issuer, reranker, "key"), caller, SilentTrail())  # type: ignore[arg-type]
     await reranker.stop()
     await issuer.stop()
 

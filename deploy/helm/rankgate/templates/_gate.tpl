@@ -107,6 +107,9 @@ seccompProfile: {type: RuntimeDefault}
     {{- if include "rankgate.lent" $ }}
     - {name: rankgate-upstream, mountPath: /run/secrets/upstream, readOnly: true}
     {{- end }}
+    {{- with include "rankgate.approvalMounts" $ | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
 {{- end }}
 - name: envoy
   restartPolicy: Always
@@ -160,6 +163,9 @@ seccompProfile: {type: RuntimeDefault}
 {{- if .Values.audit.redis.existingSecret }}
 - name: rankgate-redis
   secret: {secretName: {{ .Values.audit.redis.existingSecret }}, defaultMode: 0444, items: [{key: password, path: password}, {key: ca.crt, path: ca.crt}]}
+{{- end }}
+{{- with include "rankgate.approvalVolumes" . | trim }}
+{{ . }}
 {{- end }}
 # Where filters and Envoy meet. Never mount it into the reranker: who can connect there can obtain a credential.
 - name: rankgate-sockets

@@ -72,6 +72,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $_ := set $audit "redis_password_file" "/run/secrets/redis/password" -}}
 {{- $_ := set $audit "redis_ca_file" "/run/secrets/redis/ca.crt" -}}
 {{- end -}}
+{{- $approvals := dict -}}
+{{- $votes := include "rankgate.voteKeys" . | fromJsonArray -}}
+{{- if include "rankgate.approvals" . }}{{ $approvals = merge (dict "vote_keys" $votes) (include "rankgate.approvalRedis" . | fromJson) }}{{ end -}}
 {{- $credentials := dict "broker" "none" -}}
 {{- $lent := include "rankgate.lent" . -}}
 {{- $file := printf "/run/secrets/upstream/%s" $lent -}}
@@ -85,7 +88,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "policy" $policy
       "credentials" $credentials
       "audit" $audit
+      "approvals" $approvals
       "sockets" (dict "directory" "/run/rankgate/sockets" "group" 64000)
       "health" (dict "address" "0.0.0.0" "ext_authz_port" 9101 "ext_proc_port" 9201 "envoy_port" 9901) -}}
+{{- if not $approvals }}{{ $owned = omit $owned "approvals" }}{{ end -}}
 {{- mergeOverwrite (deepCopy .Values.settings) $owned | toToml -}}
 {{- end -}}
