@@ -24,9 +24,12 @@ test-clients: $(VENV)/.dev ## send the large clients through a gate: litellm, la
 pictures: $(VENV)/.dev ## write docs/img/console: the console in Chromium, with people and requests that are made up
 	@$(BIN)/python tests/browser/pictures.py
 
-bench: $(VENV)/.dev ## measure the gate beside what it is compared with, about ten minutes: make bench ARGS=--quick
+bench: $(VENV)/.dev ## measure the gate beside what it is compared with, about a quarter of an hour: make bench ARGS=--quick
 	@PYTHON=$(BIN)/python bench/tools.sh
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-waiting: $(VENV)/.dev ## hold 256 callers for a person and measure the others, about four minutes
+	@$(BIN)/python -m bench.waiting $(ARGS)
 
 bench-restart: $(VENV)/.dev ## restart each part under load and count what went wrong, about a minute
 	@PYTHON=$(BIN)/python bench/tools.sh
@@ -75,4 +78,4 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help demo up test test-clients pictures bench bench-restart profile lint ci docs proto lock clean
+.PHONY: help demo up test test-clients pictures bench bench-waiting bench-restart profile lint ci docs proto lock clean

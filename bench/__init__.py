@@ -10,7 +10,8 @@ meter       CPU time and memory of processes, from /proc
 rounds      short interleaved measurements, their medians and spread
 plan        which contenders meet which workloads, and the budgets
 detection   the detector alone, beside Presidio
-report      JSON and tables; picture draws them; `python -m bench` runs all of it
+waiting     callers held for a person, beside ordinary calls: `python -m bench.waiting`; held and people are its parts
+report      JSON and tables; picture draws them; page publishes them; `python -m bench` runs all of it
 stages      where our own time goes: `python -m bench.stages`
 restart     each part restarted under load: `python -m bench.restart`
 """

@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 
-__all__ = ["PATH", "bodies", "requests", "texts"]
+__all__ = ["PATH", "bodies", "body", "requests", "texts"]
 
 PATH = "/v2/rerank"
 # Characters of one document: 20 of them make 4 KB, 200 of them 45 KB.
@@ -43,17 +43,19 @@ def texts(count: int, seed: int) -> list[str]:
 
 
 def bodies(documents: int, pool: int, *, model: str = "rerank") -> list[bytes]:
-    """Return `pool` different bodies of `documents` documents each; their model says how many, for upstream.py."""
-    return [
-        json.dumps(
-            {
-                "model": f"{model}-{documents}",
-                "query": f"which {WORDS[number % len(WORDS)]} is due this quarter",
-                "documents": texts(documents, seed=documents * 100_003 + number),
-            }
-        ).encode()
-        for number in range(pool)
-    ]
+    """Return `pool` different bodies of `documents` documents each."""
+    return [body(documents, number, model=model) for number in range(pool)]
+
+
+def body(documents: int, number: int, *, model: str = "rerank") -> bytes:
+    """Return body `number` of `documents` documents; its model says how many, for upstream.py."""
+    return json.dumps(
+        {
+            "model": f"{model}-{documents}",
+            "query": f"which {WORDS[number % len(WORDS)]} is due this quarter",
+            "documents": texts(documents, seed=documents * 100_003 + number),
+        }
+    ).encode()
 
 
 def requests(contents: Sequence[bytes], token: str) -> list[bytes]:

@@ -41,7 +41,7 @@ class Ground:
         self.folder = folder
         self._scope = scope
         self._issuer = DevIssuer(lifetime_s=3600)
-        self._upstream_port = 0
+        self.upstream_port = 0
 
     def token(self, subject: str) -> str:
         """Return a token of the shipped policy's client `subject`."""
@@ -54,7 +54,7 @@ class Ground:
         ready = self.folder / "upstream.port"
         child = await self.child("upstream", [sys.executable, "-P", "-m", "bench.upstream", "--ready", ready])
         await child.until(exists(ready), within_s=READY_S)
-        self._upstream_port = int(ready.read_text())
+        self.upstream_port = int(ready.read_text())
 
     async def child(self, name: str, command: Sequence[str | Path]) -> Child:
         """Start a process that ends with the ground. Raises StartError."""
@@ -94,7 +94,7 @@ class Ground:
         engine = overrides.get("policy", {}).get("engine")
         settings = {
             "listen": {"port": 0},
-            "upstream": {"url": f"http://127.0.0.1:{self._upstream_port}"},
+            "upstream": {"url": f"http://127.0.0.1:{self.upstream_port}"},
             "issuers": [
                 {
                     "issuer": self._issuer.url,

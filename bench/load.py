@@ -21,7 +21,7 @@ import uvloop
 from bench.bodies import bodies, requests
 from bench.http1 import complete
 
-__all__ = ["Job", "Result"]
+__all__ = ["Connection", "Job", "Result"]
 
 # The longest time for as many answers as there are connections, and for the last calls under way.
 LONGEST_S = 30.0
@@ -83,6 +83,11 @@ class Connection(asyncio.Protocol):
         """Report a broken call."""
         self._transport = None
         self._answered(self, 0, self._begun)
+
+    def close(self) -> None:
+        """Leave, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
 
     @property
     def open(self) -> bool:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from bench.detection import Detection
 from bench.plan import BUDGETS, Effort, Outcome
 from bench.rounds import Cost, Summary
+from bench.waiting import Waiting
 
-__all__ = ["Report", "machine", "publish"]
+__all__ = ["Report"]
 
-SCHEMA = 2
+SCHEMA = 3
 # A budget's figure is one of a noisy machine: shown with its spread, judged by the reader.
 KEPT, OVER = "kept", "over"
 # What the docs call each contender.
@@ -34,13 +31,17 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything one run found. `missing` says why a contender did not take part, by name."""
+    """Everything one run found. `missing` says why a contender did not take part, by name.
+
+    `waiting` is what callers that wait cost; None where that was not measured.
+    """
 
     effort: Effort
     outcomes: Mapping[str, Outcome]
     detection: Sequence[Detection]
     missing: Mapping[str, str]
     machine: Mapping[str, str | int | float]
+    waiting: Waiting | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
@@ -60,6 +61,7 @@ class Report:
             "budgets": self.budgets(),
             "detection": [asdict(one) for one in self.detection],
             "missing": dict(self.missing),
+            "waiting": None if self.waiting is None else asdict(self.waiting),
         }
 
     def budgets(self) -> list[dict[str, Any]]:
@@ -103,30 +105,6 @@ class Report:
         for name, why in self.missing.items():
             parts.append(f"Not measured: {name} ({why}).")
         return "\n".join(parts).strip() + "\n"
-
-
-def machine() -> dict[str, str | int | float]:
-    """Return what the figures depend on."""
-    model = "unknown"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "processor": model,
-        "Python": platform.python_version(),
-        "kernel": platform.release().partition("-")[0],
-        "load before": round(os.getloadavg()[0], 1),
-    }
-
-
-def publish(markdown: str, page: Path, mark: str) -> None:
-    """Put `markdown` between the two comments `mark` of `page`. Raises ValueError where they are not there."""
-    text = page.read_text(encoding="utf-8")
-    marked = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
-    if not marked.search(text):
-        raise ValueError(f"{page} has no <!-- {mark} --> marks")
-    page.write_text(marked.sub(lambda found: f"{found[1]}\n{markdown}\n{found[2]}", text), encoding="utf-8")
 
 
 def _outcome(outcome: Outcome) -> list[str]:

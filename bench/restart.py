@@ -23,7 +23,7 @@ import redis
 from bench.bodies import requests
 from bench.contenders import tool
 from bench.ground import Ground, exists, ground
-from bench.report import machine, publish
+from bench.page import machine, publish
 from bench.steady import Call, Steady
 from bench.trail import Kept, kept
 from bench.upstream import Responder

@@ -8,7 +8,7 @@ import os
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -101,8 +101,11 @@ async def measure_all(
     }
 
 
-async def measure(contender: Contender, job: Job) -> Round:
-    """Do `job` at `contender` in a client process of its own. Raises RuntimeError where no call was answered."""
+async def measure(contender: Contender, job: Job, begun: Callable[[], object] | None = None) -> Round:
+    """Do `job` at `contender` in a client process of its own; `begun` is called where the measured time begins.
+
+    Raises RuntimeError where no call was answered.
+    """
     client = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "bench.load",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**26,
@@ -118,6 +121,8 @@ async def measure(contender: Contender, job: Job) -> Round:
     while line := (await client.stdout.readline()).strip():
         if line == b"begin":
             before = {name: cpu_us(pid) for name, pid in contender.pids.items()}
+            if begun is not None:
+                begun()
         elif line == b"end":
             after = {name: cpu_us(pid) for name, pid in contender.pids.items()}
         else:

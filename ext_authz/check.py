@@ -67,11 +67,22 @@ async def check(
     """
     case = Case(http=http or HttpRequest.unreadable(), decision_id=decision_id, now=gate.clock())
     case.left = left or case.left
+    async with contextlib.AsyncExitStack() as turn:
+        return await _check(http, case, gate, render, turn)
+
+
+async def _check(
+    http: HttpRequest | None,
+    case: Case,
+    gate: Gate,
+    render: Callable[[Decision], Answer],
+    turn: contextlib.AsyncExitStack,
+) -> tuple[Decision, Answer]:
     limits = gate.settings.limits
     try:
         async with asyncio.timeout(limits.decision_s) as budget, contextlib.AsyncExitStack() as scope:
             loop = asyncio.get_running_loop()
-            wait = Wait(lambda seconds: budget.reschedule(loop.time() + seconds + limits.decision_s), scope)
+            wait = Wait(lambda seconds: budget.reschedule(loop.time() + seconds + limits.decision_s), scope, turn)
             decision = await _decide(http, case, gate, wait)
         answer = render(decision)
     except GateError as refusal:

@@ -38,6 +38,8 @@ __all__ = ["Wait", "given", "spend"]
 
 # Once a vote is in, the youngest caller of a request takes at most so long to use it.
 YIELD_S = 0.25
+# Who can wait no longer waits so long for its turn to go away: this share of the time of a decision.
+TURN_SHARE = 0.25
 
 _CLOSED = {
     State.DENIED: Reason.APPROVAL_DENIED,
@@ -52,11 +54,13 @@ class Wait:
     """How a call waits. `paused(seconds)` gives the decision so many seconds more; 0 begins its time anew.
 
     `scope` ends with the decision, and with it that the store knows of this caller: until then no elder one of the
-    same request is served. `until` is when it can wait no longer, on the gate's clock.
+    same request is served. `turn` ends with the answer, and with it the caller's turn to go on. `until` is when it can
+    wait no longer, on the gate's clock.
     """
 
     paused: Callable[[float], None]
     scope: AsyncExitStack
+    turn: AsyncExitStack
     until: float | None = None
     changed: dict[str, asyncio.Event] = field(default_factory=dict)
     """By approval: set whenever something happened to it."""
@@ -138,25 +142,32 @@ async def _wait(
             present = approvals.room.present(approval, case.decision_id)
             wait.changed[approval] = await wait.scope.enter_async_context(present)
         # Read after listening began: what happened before would be waited for in vain.
-        while True:
-            reading = approvals.store.read(approval)
-            stored = await soon(reading, Reason.APPROVAL_STORE_UNAVAILABLE)
-            if stored is None:
-                raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "gone")
-            standing = _standing(stored, approvals, caller, requirement, gate.clock())
-            case.consent = Consent(stored.ask, standing.state, standing)
-            if standing.state is State.APPROVED:
-                break
-            if standing.state is not State.PENDING:
-                raise GateError(_CLOSED[standing.state])
-            if case.left.is_set():
-                raise GateError(Reason.CALLER_LEFT)
+        while await _is_pending(case, gate, approvals, approval, caller, requirement):
             remaining = wait.until - gate.clock()
             if approvals.room.closed or remaining <= 0:
                 raise _pending(case)
-            remaining = min(remaining, stored.ask.expires_ms / 1000 - gate.clock())
+            remaining = min(remaining, consent.ask.expires_ms / 1000 - gate.clock())
+            await wait.turn.aclose()
             await approvals.room.sleep(wait.changed[approval], case.left, max(remaining, 0.001))
+            patience = max(wait.until - gate.clock(), gate.settings.limits.decision_s * TURN_SHARE)
+            await wait.turn.enter_async_context(approvals.room.turn(patience))
         wait.paused(0.0)
+
+
+async def _is_pending(
+    case: Case, gate: Gate, approvals: Approvals, approval: str, caller: Caller, requirement: Requirement
+) -> bool:
+    """Read the approval; return False once it is approved, and raise GateError where that cannot come any more."""
+    if case.left.is_set():
+        raise GateError(Reason.CALLER_LEFT)
+    stored = await soon(approvals.store.read(approval), Reason.APPROVAL_STORE_UNAVAILABLE)
+    if stored is None:
+        raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "gone")
+    standing = _standing(stored, approvals, caller, requirement, gate.clock())
+    case.consent = Consent(stored.ask, standing.state, standing)
+    if standing.state not in {State.APPROVED, State.PENDING}:
+        raise GateError(_CLOSED[standing.state])
+    return standing.state is State.PENDING
 
 
 async def spend(case: Case, gate: Gate) -> None:

@@ -70,6 +70,10 @@ class Room(Protocol):
         """Return when something happened, the caller left, the time is over or nobody can wait any more."""
         ...
 
+    def turn(self, seconds: float) -> AbstractAsyncContextManager[None]:
+        """Go on after waiting, a few at once; after `seconds` in any case."""
+        ...
+
     def remember(self, approval: str, decision_id: str, until: float) -> None:
         """Remember by which decision an approval was spent here."""
         ...

@@ -90,11 +90,16 @@ def render(
     """Return Envoy's YAML for `settings`, with `authz_slots` and `proc_slots` processes a filter.
 
     `secrets` is the folder in which Envoy finds the `secret_files`; without it certificates are read at a start alone.
-    Raises SettingsError where a socket path is too long for a unix socket, and jinja2.TemplateError for a
-    template that names what is not here.
+    Raises SettingsError where a socket path is too long for a unix socket or callers that wait could take every place,
+    and jinja2.TemplateError for a template that names what is not here.
     """
     if authz_slots < 1 or proc_slots < 1:
         raise SettingsError("every filter needs at least one process")
+    if settings.waiters(authz_slots) >= min(settings.limits.requests, settings.limits.connections):
+        raise SettingsError(
+            f"{authz_slots} ext_authz processes with approvals.waiters {settings.approvals.waiters} each take all of "
+            "limits.requests or limits.connections; raise those, or waiting calls keep others out"
+        )
     directory = settings.sockets.directory
     authz = [str(filter_socket(directory, "ext_authz", slot)) for slot in range(authz_slots)]
     proc = [str(filter_socket(directory, "ext_proc", slot)) for slot in range(proc_slots)]

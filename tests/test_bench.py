@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from typing import Any
 import httpx
 import pytest
 
-from bench import contenders, picture, restart
+from bench import contenders, picture, restart, waiting
 from bench.bodies import bodies, requests
 from bench.ground import ground
 from bench.http1 import body_start, complete, sent_length
 from bench.laps import Laps
+from bench.page import publish
 from bench.plan import BUDGETS, GROUPS, Effort, Outcome, Workload
-from bench.report import Report, publish
+from bench.report import Report
 from bench.rounds import Summary
 from bench.stages import REST, tables
 from bench.steady import Call
@@ -94,7 +96,7 @@ def test_every_budget_has_a_workload_and_a_contender() -> None:
 
 def test_the_report_says_what_is_missing_and_has_the_documented_keys() -> None:
     told = json.loads(json.dumps(report().to_json()))
-    assert told.keys() == {"schema", "machine", "effort", "workloads", "budgets", "detection", "missing"}
+    assert told.keys() == {"schema", "machine", "effort", "workloads", "budgets", "detection", "missing", "waiting"}
     assert told["workloads"]["20 documents"]["contenders"]["floor"].keys() == SUMMARY_KEYS
     assert "Not measured: opa (no binary)." in report().to_markdown()
 
@@ -158,6 +160,43 @@ def test_what_the_design_has_a_place_for_is_counted_and_no_fault() -> None:
     assert verdict(status=500, part="envoy")
 
 
+def held(**changes: Any) -> waiting.Waiting:
+    phase = waiting.Phase(100, 0, 5000.0, 9000.0, 1.0, {"envoy": 1.0, "ext_authz-0": 2.0})
+    found = waiting.Waiting(
+        machine={"cores": 2}, pace=waiting.Pace(), phases=dict.fromkeys(waiting.TITLES, phase),
+        enabled_cpu_ratio=1.0, enabled_p50_ratio=1.0, more_ms=8.0, more_most_ms=9.0, ordinary_ms=6.0,
+        more_statuses={"429": 30}, memory_mib={"envoy": (70.0, 95.0, 96.0)}, quiet_us=20.0,
+        answers={"at once": {"200": 256}}, vote_ms={"at once": (10.0, 20.0)},
+        expected=256, arrived=256, different=256, left_behind=0,
+    )  # fmt: skip
+    return dataclasses.replace(found, **changes)
+
+
+def test_waiting_without_faults_is_accepted_and_told() -> None:
+    assert waiting.faults(held()) == []
+    text = waiting.to_markdown(held())
+    assert "| 256 wait | 100 | 0 | 5.00 | 9.00 | 1.00 |" in text
+    assert "at most 1.5 is wanted: kept" in text
+    slow = waiting.Phase(100, 0, 5000.0, 9000.0, 1.6, {"envoy": 1.0})
+    assert "over" in waiting.to_markdown(held(phases={**held().phases, "held": slow}))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"phases": dict.fromkeys(waiting.TITLES, waiting.Phase(100, 1, 1.0, 1.0, 1.0, {}))},
+        {"more_statuses": {"429": 29, "503": 1}},
+        {"more_statuses": {}},
+        {"answers": {"at once": {"200": 255, "503": 1}}},
+        {"arrived": 257},
+        {"different": 255},
+        {"left_behind": 1},
+    ],
+)
+def test_every_fault_of_waiting_is_named(fault: dict[str, Any]) -> None:
+    assert waiting.faults(held(**fault))
+
+
 @pytest.mark.demo
 async def test_every_stage_of_both_filters_is_found_and_used() -> None:
     async with ground() as shared:
@@ -194,3 +233,18 @@ def test_a_quick_run_answers_every_call_and_writes_its_result(tmp_path: Path) ->
     assert contenders["constant"]["cpu_us"].keys() == {"envoy", "ext_authz-0", "ext_proc-0", "valkey"}
     assert all(one["failed"] == 0 for one in contenders.values())
     ElementTree.fromstring((tmp_path / "bench.svg").read_text())
+
+
+@pytest.mark.demo
+def test_a_quick_run_holds_callers_and_lets_them_go_in_every_way(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "--quick", "--group", waiting.NAME, "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads((tmp_path / "bench.json").read_text())["waiting"]
+    callers, rounds = told["pace"]["callers"], told["pace"]["rounds"]
+    assert told["phases"].keys() == waiting.TITLES.keys() | {"before"}
+    assert told["answers"] == {"one by one": {"200": callers}, "at once": {"200": callers}}
+    assert told["expected"] == told["arrived"] == told["different"] == 2 * callers
+    assert told["more_statuses"] == {"429": rounds * told["pace"]["more"]}
+    assert told["memory_mib"].keys() == {"envoy", "ext_authz-0", "ext_proc-0", "valkey"}
+    assert f"| {callers} wait |" in done.stdout

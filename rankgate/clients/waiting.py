@@ -16,7 +16,13 @@ __all__ = ["WaitingRoom"]
 
 # How often the store hears who is still here; it takes a caller that was silent three times as long for gone.
 TURN_S = 1.0
+# Of how many at a time.
+TOLD = 32
 RETRY_S = 0.5
+# How many of those who waited go on at once, and for how long one of them counts: what they take of the processor is
+# not missed by other callers, and who is kept by another part keeps nobody else.
+TURNS = 4
+LONGEST_TURN_S = 0.1
 # A process remembers what it spent for as long as anybody could spend it again, and at most so many.
 SPENT = 100_000
 
@@ -36,6 +42,7 @@ class WaitingRoom:
         self._present: Counter[tuple[str, str]] = Counter()
         self._spent: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
+        self._turns = asyncio.Semaphore(TURNS)
         self.closed = False
         """Whether nobody can wait any more."""
         self.seated = 0
@@ -107,6 +114,28 @@ class WaitingRoom:
                     wait.cancel()
         changed.clear()
 
+    @contextlib.asynccontextmanager
+    async def turn(self, seconds: float) -> AsyncIterator[None]:
+        """Go on after waiting, a few at once; after `seconds` in any case.
+
+        What wakes one caller may wake all: a refusal of the store, a vote for many, a client that ends. Side by side
+        they would keep the loop, and with it every other call, from going on until the last one is done.
+        """
+        taken = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                taken = await self._turns.acquire()
+        if not taken:
+            yield
+            return
+        place = _Place(self._turns)
+        over = asyncio.get_running_loop().call_later(LONGEST_TURN_S, place.free)
+        try:
+            yield
+        finally:
+            over.cancel()
+            place.free()
+
     def remember(self, approval: str, decision_id: str, until: float) -> None:
         """Remember that `approval` was spent here, until it can be spent no more (seconds since 1970)."""
         now = time.time()
@@ -134,12 +163,28 @@ class WaitingRoom:
 
     async def _tell(self) -> None:
         while True:
-            await asyncio.sleep(TURN_S)
-            if self._present:
+            present = list(self._present)
+            # Spread over the second: one message about all would hold up every call of that moment.
+            batches = [present[place : place + TOLD] for place in range(0, len(present), TOLD)] or [[]]
+            for batch in batches:
+                await asyncio.sleep(TURN_S / len(batches))
                 with contextlib.suppress(GateError):
-                    await self._store.wait(list(self._present))
+                    await self._store.wait([waiting for waiting in batch if waiting in self._present])
 
     def _wake(self, *approvals: str) -> None:
         for approval in approvals:
             for changed in self._sleepers.get(approval, ()):
                 changed.set()
+
+
+class _Place:
+    """One of the places of a semaphore, freed once."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._freed = False
+
+    def free(self) -> None:
+        if not self._freed:
+            self._freed = True
+            self._places.release()

@@ -181,11 +181,17 @@ class Settings(BaseSettings):
                 f"envoy.heap_bytes must hold {BODIES_IN_HEAP} buffers of {self.envoy_body_bytes} bytes, which the body limits "
                 f"make: at least {BODIES_IN_HEAP * self.envoy_body_bytes}; raise it or lower limits.*_bytes"
             )
-        if self.approvals.enabled and self.approvals.waiters >= self.limits.requests:
-            raise ValueError("approvals.waiters must be fewer than limits.requests, or waiting calls keep others out")
+        if self.waiters(1) >= min(self.limits.requests, self.limits.connections):
+            raise ValueError(
+                "approvals.waiters must be fewer than limits.requests and limits.connections, or waiting calls keep others out"
+            )
         if self.audit.event_bytes * 4 > self.audit.cap_bytes:
             raise ValueError("audit.cap_bytes must hold several events of audit.event_bytes")
         return self
+
+    def waiters(self, processes: int) -> int:
+        """Return the most callers that wait at once where so many processes decide."""
+        return self.approvals.waiters * processes if self.approvals.enabled else 0
 
     @property
     def envoy_body_bytes(self) -> int:

@@ -47,7 +47,12 @@ class ApprovalSettings(RedisSettings):
         None, description="age recipient that previews are sealed to: the console's; unset: approvers see none."
     )
     hold_s: float = Field(25.0, ge=0, le=280, description="Longest time a caller is kept waiting, in seconds.")
-    waiters: int = Field(256, ge=0, le=4096, description="Most callers waiting at once in one process.")
+    waiters: int = Field(
+        256,
+        ge=0,
+        le=4096,
+        description="Most callers waiting at once in one process; of all together fewer than `limits.requests` and `limits.connections`.",
+    )
     waiter_bytes: int = Field(
         67_108_864, ge=0, le=1_073_741_824, description="Most bytes of bodies of waiting callers in one process."
     )

@@ -194,6 +194,37 @@ async def test_of_two_callers_with_the_same_request_the_youngest_is_served_and_o
     assert at.received == 1
 
 
+async def test_of_many_callers_with_the_same_request_none_keeps_the_youngest_from_its_turn(at):
+    body = question("held")
+    first, stored = await at.held(at.post(body))
+    callers = [first, *(asyncio.create_task(at.post(body)) for _ in range(11))]
+    async with Redis(unix_socket_path=f"{at.gate.directory}/valkey.sock") as redis:
+        deadline = time.monotonic() + 5
+        while 12 not in [await redis.zcard(key) async for key in redis.scan_iter(f"*{stored.ask.id}*", _type="zset")]:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+    began = time.monotonic()
+    await at.people.decide(at.store, stored.ask.id)
+    answers = [(await call).status for call in callers]
+    assert sorted(answers) == [200, *[403] * 11]
+    assert time.monotonic() - began < 3
+    assert at.received == 1
+
+
+async def test_many_who_are_agreed_to_at_once_are_all_answered_each_once(at):
+    bodies = [question("held") for _ in range(40)]
+    calls = [asyncio.create_task(at.post(body)) for body in bodies]
+    deadline, pending = time.monotonic() + 10, []
+    while len(pending) < 40:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+        pending = [one for one in await at.store.listing({State.PENDING}, 100) if one.ask.model == "held"]
+    for one in pending:
+        await at.people.decide(at.store, one.ask.id)
+    assert [(await call).status for call in calls] == [200] * 40
+    assert at.received == 40
+
+
 async def test_scenario_21_of_many_equal_calls_at_two_processes_one_passes(tmp_path):
     async with scene(tmp_path, authz_slots=2) as at:
         body = question()

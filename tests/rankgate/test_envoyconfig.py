@@ -278,6 +278,17 @@ def test_scenario_49_calls_go_to_processes_that_pass_no_check_only_where_none_do
         assert 0 < threshold < 100 / SLOTS
 
 
+def test_callers_that_wait_for_people_never_take_every_place() -> None:
+    asking = {"redis_url": "unix:///run/store.sock", "vote_keys": ["votes.pub"]}
+    bootstrap(settings(approvals=asking), authz_slots=3)
+    with pytest.raises(SettingsError, match=r"4 ext_authz processes .* waiting calls keep others out"):
+        bootstrap(settings(approvals=asking), authz_slots=4)
+    bootstrap(settings(approvals=asking, limits={"requests": 2048, "connections": 2048}), authz_slots=4)
+    for limit in ("requests", "connections"):
+        with pytest.raises(SettingsError, match=r"approvals\.waiters must be fewer"):
+            settings(approvals=asking, limits={limit: 256})
+
+
 def test_the_filters_take_more_calls_than_the_reranker() -> None:
     config = bootstrap(settings(limits={"requests": 7}))
 
