@@ -338,6 +338,44 @@ async def test_what_is_written_into_the_store_without_the_consoles_signature_is_
     assert at.received == 0
 
 
+def record(approval):
+    """Return the key of an approval's record."""
+    return f"state:{{default}}:approvals:record:{approval}"
+
+
+async def test_who_owns_the_store_cannot_have_an_approval_spent_again_where_it_was(at):
+    body = question()
+    approval = await at.asked(body)
+    await at.people.decide(at.store, approval)
+    async with Redis(unix_socket_path=f"{at.gate.directory}/valkey.sock") as redis:
+        before = await redis.hgetall(record(approval))
+        assert (await at.post(body)).status == 200
+        # As if it had not been used.
+        await redis.delete(record(approval))
+        await redis.hset(record(approval), mapping=before)
+    answer = await at.post(body)
+    assert answer.status == 403
+    assert "used" in answer.json["message"]
+    assert at.received == 1
+
+
+@pytest.mark.parametrize("fields", [("body", "mac"), ("body",)])
+async def test_who_owns_the_store_cannot_put_one_request_in_the_place_of_another(at, fields):
+    harmless, harmful = question(), question()
+    good = await at.store.read(await at.asked(harmless))
+    bad = await at.store.read(await at.asked(harmful))
+    await at.people.decide(at.store, good.ask.id)
+    async with Redis(unix_socket_path=f"{at.gate.directory}/valkey.sock") as redis:
+        approved = await redis.hgetall(record(good.ask.id))
+        wanted = {
+            name: value for name, value in approved.items() if name.decode() in fields or name.startswith(b"vote:")
+        }
+        await redis.hset(record(bad.ask.id), mapping={**wanted, b"state": b"approved"})
+    answer = await at.post(harmful)
+    assert answer.status in {429, 503}
+    assert at.received == 0
+
+
 async def test_scenario_22_consent_of_somebody_whose_votes_were_revoked_is_none(at):
     body = question()
     approval = await at.asked(body)
