@@ -178,14 +178,16 @@ class _Pages:
         if not is_decision_id(decision):
             raise RefusedError(Refusal.NOT_FOUND)
         approval = await self._approval_of(person, decision)
-        # Without a role people see what their groups are asked about, and so the receipts of that.
-        if not (person.may_view or approval or await self._reviewed(person, decision)):
-            raise RefusedError(Refusal.NOT_FOUND)
         found, missing = None, ""
         try:
             found = await run_in_threadpool(self._reader.find, decision) if self._reader else None
         except UnreadableError:
             missing = "unreadable"
+        consent = found.decision.consent if found and found.decision else None
+        # Without a role people see what their groups are asked about, and so the receipts of that.
+        asked = consent is not None and not set(consent.groups).isdisjoint(person.voter.groups)
+        if not (person.may_view or approval or asked or await self._reviewed(person, decision)):
+            raise RefusedError(Refusal.NOT_FOUND)
         if found is None:
             missing = missing or "no trail"
         elif found.decision is None and found.completion is None:
@@ -193,6 +195,7 @@ class _Pages:
         return _page(
             "receipt.html", 200 if not missing else 404 if missing == "absent" else 503, person=person,
             here="receipts", id=decision, made_ms=time_of(decision), found=found, missing=missing, approval=approval,
+            consent=consent,
         )  # fmt: skip
 
     async def reviews(self, request: Request) -> Response:

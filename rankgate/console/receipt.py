@@ -34,6 +34,25 @@ ENTRIES = 200_000
 SECONDS = 5.0
 
 
+class Ballot(msgspec.Struct, frozen=True):
+    """One vote that counted; `time` is in milliseconds since the epoch."""
+
+    person: str
+    choice: str
+    reason: str
+    time: int
+
+
+class Consent(msgspec.Struct, frozen=True):
+    """The approval of a call, as it stood at the decision."""
+
+    id: str
+    state: str
+    groups: tuple[str, ...] = ()
+    votes: tuple[Ballot, ...] = ()
+    break_glass: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry of the trail. `differs` names what the stream says otherwise than the body; then believe neither."""
@@ -71,6 +90,15 @@ class Entry:
         plan = _object(self.ours, "plan")
         try:
             return msgspec.convert(plan, PlanSummary) if plan else None
+        except msgspec.ValidationError:
+            return None
+
+    @property
+    def consent(self) -> Consent | None:
+        """Return whose consent the call needed, as it was recorded; None where it needed none."""
+        approval = _object(self.ours, "approval")
+        try:
+            return msgspec.convert(approval, Consent) if approval else None
         except msgspec.ValidationError:
             return None
 

@@ -501,6 +501,18 @@ async def test_a_receipt_tells_the_whole_story(server: Server) -> None:
             await read(stranger, f"/receipts/{receipt}", 404)
 
 
+async def test_a_receipt_tells_who_agreed_when_the_approval_itself_is_gone(server: Server) -> None:
+    async with running(audit={"redis_url": server.url}) as console, console.browser() as browser:
+        await console.log_in(browser, **OPERATOR)
+        receipt = ship(server, console.table.now_ms)
+        page = await read(browser, f"/receipts/{receipt}")
+        assert "consumed when it was decided" in page.text
+        assert "grace approved" in page.text
+        async with console.browser() as asked:
+            await console.log_in(asked, sub="dora", groups=["data-protection"], email="dora@acme.example")
+            await read(asked, f"/receipts/{receipt}")
+
+
 async def test_a_receipt_that_is_not_there_claims_nothing(server: Server) -> None:
     absent = new_decision_id(time.time())
     async with running(audit={"redis_url": server.url}) as console, console.browser() as browser:

@@ -89,6 +89,8 @@ def test_decision_and_completion_are_found_among_others(client: redis.Redis) -> 
     assert found.decision.counts("findings") == {"EMAIL_ADDRESS": 2, "IBAN_CODE": 1}
     assert found.decision.plan is not None
     assert found.decision.plan.dropped == (1,)
+    assert found.decision.consent is not None
+    assert [vote.person for vote in found.decision.consent.votes] == ["ada", "grace"]
 
 
 def test_a_reader_finds_again_and_what_came_since(client: redis.Redis) -> None:
