@@ -34,7 +34,7 @@ async def approvals_for(settings: Settings, keys: Keys) -> AsyncIterator[tuple[A
     async with contextlib.AsyncExitStack() as scope:
         store = ApprovalStore.connect(wanted, settings.deployment, wanted.history_s)
         scope.push_async_callback(store.close)
-        room = WaitingRoom(store, waiters=wanted.waiters, body_bytes=wanted.waiter_bytes)
+        room = WaitingRoom(store, waiters=wanted.waiters, memory=wanted.waiter_bytes)
         scope.push_async_callback(room.stop)
         await room.start()
         yield (

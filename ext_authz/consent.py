@@ -134,7 +134,7 @@ async def _wait(
     now = gate.clock()
     if wait.until is None:
         wait.until = now + _hold(case, gate)
-    with approvals.room.seat(len(case.http.body)) as seated:
+    with approvals.room.seat(case.reading.json.held_bytes if case.reading else 0) as seated:
         if not seated or wait.until <= now:
             raise _pending(case)
         wait.paused(wait.until - now)

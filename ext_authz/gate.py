@@ -59,7 +59,7 @@ class Room(Protocol):
         ...
 
     def seat(self, size: int) -> AbstractContextManager[bool]:
-        """Hold a seat for a caller with a body of `size` bytes; give False where there is none."""
+        """Hold a seat for a call that takes `size` bytes of memory; give False where there is none."""
         ...
 
     def present(self, approval: str, decision_id: str) -> AbstractAsyncContextManager[asyncio.Event]:

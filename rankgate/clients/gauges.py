@@ -135,7 +135,7 @@ def waiting(one: WaitingRoom) -> Read:
 
     def read() -> Iterator[Family]:
         yield _gauge("waiting_callers", "Callers kept waiting for an approval.", one.seated)
-        yield _gauge("waiting_bytes", "Bytes of their bodies.", one.held_bytes)
+        yield _gauge("waiting_bytes", "Memory of their calls, in bytes, as estimated.", one.held_bytes)
         yield _counter("waiting_refused", "Callers that could not be kept waiting for want of room.", one.refused)
 
     return read

@@ -28,15 +28,15 @@ SPENT = 100_000
 
 
 class WaitingRoom:
-    """The callers of one process that wait: at most `waiters`, and `body_bytes` of bodies.
+    """The callers of one process that wait: at most `waiters`, and `memory` bytes of calls.
 
     Who does not get a seat is not kept waiting. `stop` sends everybody away.
     """
 
-    def __init__(self, store: GateStore, *, waiters: int, body_bytes: int) -> None:
+    def __init__(self, store: GateStore, *, waiters: int, memory: int) -> None:
         self._store = store
         self._waiters = waiters
-        self._body_bytes = body_bytes
+        self._memory = memory
         self._log = logs.logger("approvals")
         self._sleepers: dict[str, set[asyncio.Event]] = {}
         self._present: Counter[tuple[str, str]] = Counter()
@@ -48,7 +48,7 @@ class WaitingRoom:
         self.seated = 0
         """Callers waiting now."""
         self.held_bytes = 0
-        """Bytes of their bodies."""
+        """Memory of their calls, in bytes, as estimated."""
         self.refused = 0
         """Callers that found no seat."""
 
@@ -70,8 +70,8 @@ class WaitingRoom:
 
     @contextlib.contextmanager
     def seat(self, size: int) -> Iterator[bool]:
-        """Hold a seat for a caller with a body of `size` bytes; give False where there is none."""
-        if self.closed or self.seated >= self._waiters or self.held_bytes + size > self._body_bytes:
+        """Hold a seat for a call that takes `size` bytes of memory; give False where there is none."""
+        if self.closed or self.seated >= self._waiters or self.held_bytes + size > self._memory:
             self.refused += 1
             yield False
             return

@@ -54,7 +54,10 @@ class ApprovalSettings(RedisSettings):
         description="Most callers waiting at once in one process; of all together fewer than `limits.requests` and `limits.connections`.",
     )
     waiter_bytes: int = Field(
-        67_108_864, ge=0, le=1_073_741_824, description="Most bytes of bodies of waiting callers in one process."
+        67_108_864,
+        ge=0,
+        le=1_073_741_824,
+        description="Most memory of the calls that wait in one process, in bytes, as estimated.",
     )
     pending_per_subject: int = Field(10, ge=1, le=1000, description="Most pending approvals of one subject.")
     pending_per_tenant: int = Field(100, ge=1, le=10_000, description="Most pending approvals of one tenant.")

@@ -31,7 +31,7 @@ class Store:
 
 
 def room(store=None):
-    return WaitingRoom(store, waiters=256, body_bytes=1_000_000)
+    return WaitingRoom(store, waiters=256, memory=1_000_000)
 
 
 async def test_the_store_hears_of_everybody_again_and_again_a_few_at_a_time(monkeypatch):

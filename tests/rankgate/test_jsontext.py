@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -302,3 +304,28 @@ def test_only_what_must_be_escaped_is_escaped():
 def test_half_of_a_surrogate_pair_cannot_be_encoded():
     with pytest.raises(ValueError, match="surrogate"):
         jsontext.encode("\ud800")
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        ["d" * 180] * 20,
+        [f"{number} " * 400 for number in range(200)],
+        [{"text": "x" * 900, "a": 1, "b": "c", "id": str(number)} for number in range(100)],
+        ["a"] * 20_000,
+        [1.5] * 20_000,
+        [["a"]] * 10_000,
+        [{"a": {"b": {"c": {}}}}] * 5_000,
+        ["\u00e9" * 900] * 100,
+        ["\U0001f600" * 900] * 100,
+    ],
+    ids=["few", "long", "objects", "small strings", "numbers", "lists", "nested", "accents", "wide"],
+)
+def test_the_memory_that_a_body_takes_is_not_underestimated(documents):
+    body = json.dumps({"query": "q", "documents": documents}, ensure_ascii=False).encode()
+    gc.collect()
+    tracemalloc.start()
+    held = jsontext.parse(body)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken <= held.held_bytes
