@@ -224,7 +224,7 @@ async def test_an_end_that_fails_still_releases_the_rest_the_recording_last(star
     child = await start(closing="fail(RuntimeError('unforeseen'))")
     child.send_signal(signal.SIGTERM)
     out, _ = await asyncio.wait_for(child.communicate(), 20)
-    assert (child.returncode, out) == (1, RELEASED)
+    assert (child.returncode, out) == (1, ENDED)
     assert not (tmp_path / "s/echo-0.sock").exists()
 
 
