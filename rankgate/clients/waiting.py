@@ -148,16 +148,23 @@ class WaitingRoom:
         return self._spent.get(approval, ("", 0.0))[0]
 
     async def _listen(self) -> None:
-        cursor = "$"
+        cursor, away = "$", False
         while True:
+            heard = False
             try:
                 async for events in self._store.events(cursor):
+                    if not heard:
+                        # From here on nothing is missed. What happened before is looked up by everybody.
+                        heard, away = True, False
+                        self._wake(*self._sleepers)
                     for event in events:
                         cursor = event.cursor
                         self._wake(event.approval)
-            except GateError as refusal:
-                self._log.warning("approvals_not_heard", reason=refusal.reason.value, detail=refusal.detail)
-            # What happened meanwhile is looked up by everybody.
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong, it is listened again
+                if not away:
+                    away = True
+                    self._log.warning("approvals_not_heard", **_fault(error))
+            # Who waits hears by looking that the store is away.
             self._wake(*self._sleepers)
             await asyncio.sleep(RETRY_S)
 
@@ -168,13 +175,24 @@ class WaitingRoom:
             batches = [present[place : place + TOLD] for place in range(0, len(present), TOLD)] or [[]]
             for batch in batches:
                 await asyncio.sleep(TURN_S / len(batches))
-                with contextlib.suppress(GateError):
+                try:
                     await self._store.wait([waiting for waiting in batch if waiting in self._present])
+                except GateError:
+                    pass  # who listens tells of it
+                except Exception as error:  # noqa: BLE001 - whatever goes wrong, it is told again
+                    self._log.warning("waiters_not_told", **_fault(error))
 
     def _wake(self, *approvals: str) -> None:
         for approval in approvals:
             for changed in self._sleepers.get(approval, ()):
                 changed.set()
+
+
+def _fault(error: Exception) -> dict[str, str]:
+    """Return what may be logged of a failure."""
+    if isinstance(error, GateError):
+        return {"reason": error.reason.value, "detail": error.detail}
+    return {"error": type(error).__name__}
 
 
 class _Place:

@@ -55,6 +55,56 @@ async def test_the_store_hears_of_everybody_again_and_again_a_few_at_a_time(monk
     await one.stop()
 
 
+class Failing(Store):
+    """Is away once, in a way nobody thought of, and then tells of nothing: what happened meanwhile is missed."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    async def events(self, after="$"):
+        self.asked += 1
+        if self.asked == 1:
+            raise RuntimeError("unforeseen")
+        async for events in super().events(after):
+            yield events
+
+
+async def test_what_happened_while_nobody_listened_is_looked_up_by_everybody(monkeypatch):
+    monkeypatch.setattr(waiting, "RETRY_S", 0.01)
+    store = Failing()
+    one, woken = room(store), 0
+    async with one.present("apr-1", "dec-1") as changed:
+        await one.start()
+        while woken < 2:
+            async with asyncio.timeout(5):
+                await changed.wait()
+            changed.clear()
+            woken += 1
+        # Once because the store was away, once because it is listened to again.
+        assert store.asked == 2
+    await one.stop()
+
+
+async def test_seats_are_bounded_by_callers_and_by_what_they_take():
+    one = WaitingRoom(Store(), waiters=2, memory=100)
+    with one.seat(60) as first, one.seat(50) as too_much, one.seat(40) as second, one.seat(0) as third:
+        assert (first, too_much, second, third) == (True, False, True, False)
+        assert (one.seated, one.held_bytes, one.refused) == (2, 100, 2)
+    assert (one.seated, one.held_bytes) == (0, 0)
+
+
+async def test_closing_sends_everybody_away_and_seats_nobody():
+    one = room(Store())
+    async with one.present("apr-1", "dec-1") as changed:
+        waits = asyncio.create_task(one.sleep(changed, asyncio.Event(), 60))
+        await asyncio.sleep(0)
+        one.close()
+        await asyncio.wait_for(waits, 5)
+        with one.seat(1) as seated:
+            assert not seated
+
+
 async def test_a_few_go_on_at_once_and_the_next_as_soon_as_one_is_done():
     one, now, most, order = room(), 0, 0, []
 
