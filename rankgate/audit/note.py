@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 __all__ = [
     "MOST_SIGNATURES",
     "NOTE_BYTES",
+    "PEM_BYTES",
     "NoteError",
     "Signer",
     "Verifier",
