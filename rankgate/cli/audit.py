@@ -1,4 +1,4 @@
-"""`rankgate audit`: read the audit trail."""
+"""`rankgate audit`: read the audit trail, and prove it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rankgate.audit.text import printable
+from rankgate.cli.audit_keys import keys
 
 if TYPE_CHECKING:
     from rankgate.clients.trail import Trail
@@ -25,7 +26,10 @@ FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 @click.group()
 def audit() -> None:
-    """Read the audit trail."""
+    """Read the audit trail, and prove it."""
+
+
+audit.add_command(keys)
 
 
 @audit.command()
