@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rankgate.audit.text import printable
+from rankgate.cli.audit_export import export, show
 from rankgate.cli.audit_keys import keys
+from rankgate.cli.audit_verify import verify
 
 if TYPE_CHECKING:
     from rankgate.clients.trail import Trail
@@ -29,7 +31,8 @@ def audit() -> None:
     """Read the audit trail, and prove it."""
 
 
-audit.add_command(keys)
+for command in (keys, export, show, verify):
+    audit.add_command(command)
 
 
 @audit.command()
