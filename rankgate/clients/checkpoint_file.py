@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from rankgate.audit.sealed import CHECKPOINTS, Sealed
 from rankgate.clients.disk import sync_folder, write_at
@@ -16,6 +17,7 @@ from rankgate.clients.disk import sync_folder, write_at
 __all__ = ["CheckpointFile"]
 
 READ_BYTES = 1024 * 1024
+BACK_BYTES = 65_536
 
 
 class CheckpointFile:
@@ -35,12 +37,37 @@ class CheckpointFile:
 
         Raises ValueError where the last line is no checkpoint.
         """
-        if not self.path.exists():
+        try:
+            with self.path.open("rb") as file:
+                self.size = _line_before(file, file.seek(0, os.SEEK_END))
+                if not self.size:
+                    return None
+                file.seek(_line_before(file, self.size - 1))
+                return Sealed.parse(file.readline())
+        except FileNotFoundError:
             return None
-        data = self.path.read_bytes()
-        self.size = data.rfind(b"\n") + 1
-        last = data[data.rfind(b"\n", 0, max(self.size - 1, 0)) + 1 : self.size]
-        return Sealed.parse(last) if last else None
+
+    def find(self, number: int) -> tuple[int, Sealed] | None:
+        """Return checkpoint `number` and the offset behind it, None where it is not here; raises ValueError too.
+
+        They are numbered in order, so that a file of years is looked at in a few places only.
+        """
+        low, high = 0, self.size
+        if not high:
+            return None
+        with self.path.open("rb") as file:
+            while low < high:
+                begin = _line_before(file, (low + high) // 2)
+                file.seek(begin)
+                line = file.readline()
+                found = Sealed.parse(line)
+                if found.checkpoint.number == number:
+                    return begin + len(line), found
+                if found.checkpoint.number < number:
+                    low = begin + len(line)
+                else:
+                    high = begin
+        return None
 
     def append(self, sealed: Sealed) -> None:
         """Write a line and bring it to the disk; what a failure leaves behind is no line, and is written over."""
@@ -79,3 +106,15 @@ class CheckpointFile:
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
+
+
+def _line_before(file: BinaryIO, end: int) -> int:
+    """Return where the line begins that byte `end` is in: behind the last line feed before it."""
+    while end > 0:
+        begin = max(0, end - BACK_BYTES)
+        file.seek(begin)
+        at = file.read(end - begin).rfind(b"\n")
+        if at >= 0:
+            return begin + at + 1
+        end = begin
+    return 0

@@ -98,11 +98,12 @@ class Delivery:
             try:
                 rest = self._round()
                 failures, self._cause = 0, ""
-            except (OSError, redis.RedisError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - a fault of ours must be alarmed, not end deliveries unseen
                 self._place.close()
                 self._offsets.clear()
                 rest, failures = True, failures + 1
-                self._cause = "unreadable" if isinstance(error, ValueError) else fault_word(error)
+                known = isinstance(error, OSError | redis.RedisError)
+                self._cause = fault_word(error) if known else type(error).__name__
             self._watch(rest)
             if stopping and (not rest or time.monotonic() >= self._deadline):
                 break
@@ -148,16 +149,12 @@ class Delivery:
     def _resume(self, book: Book) -> int:
         """Return the offset behind the last checkpoint that the place holds; raises ForkedError."""
         last = self._place.last(book.log)
-        offset = 0
         if last is None:
-            return offset
-        while found := book.checkpoints.read(offset):
-            for offset, ours in found:
-                if ours.checkpoint.number == last.checkpoint.number:
-                    if ours.checkpoint != last.checkpoint:
-                        raise ForkedError
-                    return offset
-        raise ForkedError
+            return 0
+        ours = book.checkpoints.find(last.checkpoint.number)
+        if ours is None or ours[1].checkpoint != last.checkpoint:
+            raise ForkedError
+        return ours[0]
 
     def _watch(self, rest: bool) -> None:
         """Alarm once when the place has been behind for too long."""

@@ -236,10 +236,10 @@ class Seal:
                 with self._writing, self._work:
                     self._write(Kind.REGULAR if self._leaves else Kind.HEARTBEAT)
                 self._failing = False
-            except OSError:
+            except Exception as error:  # noqa: BLE001 - a fault of ours must be alarmed, not end signing unseen
                 if not self._failing:
                     self._failing = True
-                    self._tell("checkpoint_failed", {"log": self._books[-1].log})
+                    self._tell("checkpoint_failed", {"log": self._books[-1].log, "cause": type(error).__name__})
                 with self._work:
                     self._work.wait(self._pace.retry_s)
 
