@@ -21,7 +21,7 @@ test: $(VENV)/.dev ## run every test this machine can run, and name those it can
 test-clients: $(VENV)/.dev ## send the large clients through a gate: litellm, langchain, llama-index
 	@PYTHON=$(BIN)/python tests/run.sh litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei
 
-test-tamper: $(VENV)/.dev ## change copies of logs in 100,000 ways, of which every one must be found, about five minutes
+test-tamper: $(VENV)/.dev ## change copies of logs in 100,000 ways, each must be found, about six minutes
 	@MANIPULATIONS=$(or $(COUNT),100000) $(BIN)/python -m pytest -q tests/rankgate/audit/test_proving.py
 
 pictures: $(VENV)/.dev ## write docs/img/console: the console in Chromium, with people and requests that are made up

@@ -417,6 +417,19 @@ async def test_redis_holds_a_checkpoint_once_it_holds_its_entries(server: Server
     assert in_redis(server, log) == checkpoints(folder(log))
 
 
+async def test_the_user_for_shipping_may_send_checkpoints_too(server: Server, tmp_path: Path) -> None:
+    may = ["-@all", "+xadd", "+xrange", "+xinfo|stream", "+multi", "+exec"]  # as docs/audit.md says
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "audit", "on", ">secret", "~audit:*", *may)
+    (tmp_path / "password").write_text("secret")
+    client = connect(server.url, user="audit", password_file=tmp_path / "password")
+    for _ in range(2):
+        log = open_log(tmp_path / "own", seal=seal(places=[(RedisPlace(client, "default", "second_redis"), False)]))
+        await log.append(small())
+        await log.close()
+    assert in_redis(server, log) == checkpoints(folder(log))
+
+
 async def test_a_stream_of_checkpoints_that_was_deleted_is_filled_again(server: Server, tmp_path: Path) -> None:
     log = open_log(tmp_path, seal=seal(places=[(RedisPlace(connect(server.url), "default", "second_redis"), False)]))
     await until(lambda: bool(in_redis(server, log)))
