@@ -21,6 +21,9 @@ test: $(VENV)/.dev ## run every test this machine can run, and name those it can
 test-clients: $(VENV)/.dev ## send the large clients through a gate: litellm, langchain, llama-index
 	@PYTHON=$(BIN)/python tests/run.sh litellm langchain-cohere langchain-nvidia llama-index-cohere llama-index-tei
 
+test-tamper: $(VENV)/.dev ## change copies of logs in 100,000 ways, each must be found, about six minutes
+	@MANIPULATIONS=$(or $(COUNT),100000) $(BIN)/python -m pytest -q tests/rankgate/audit/test_proving.py
+
 pictures: $(VENV)/.dev ## write docs/img/console: the console in Chromium, with people and requests that are made up
 	@$(BIN)/python tests/browser/pictures.py
 
@@ -78,4 +81,4 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help demo up test test-clients pictures bench bench-waiting bench-restart profile lint ci docs proto lock clean
+.PHONY: help demo up test test-clients test-tamper pictures bench bench-waiting bench-restart profile lint ci docs proto lock clean

@@ -6,6 +6,14 @@ leaf        the stored bytes of an event, rendered once               rankgate.a
 frame       how a leaf stands in a file                               rankgate.audit.frame
 entry       how a leaf stands in a stream, and what a reader checks   rankgate.audit.entry
 log         append, and be told when it is durable                    rankgate.audit.log
+tree        one root over all leaves, and proofs under it             rankgate.audit.tree
+note        texts that a key signed                                   rankgate.audit.note
+checkpoint  what a log says of itself, signed                         rankgate.audit.checkpoint
+sealed      a checkpoint with the leaf hashes it added                rankgate.audit.sealed
+copies      logs as somebody found them                               rankgate.audit.copies
+verifying   one copy against what was signed of it                    rankgate.audit.verifying
+proving     all copies of a deployment                                rankgate.audit.proving
+receipts    a proof of one entry, to be handed out                    rankgate.audit.receipts
 """
 
 from __future__ import annotations

@@ -54,6 +54,8 @@ class What(StrEnum):
     """An approval is about to be spent for a decision, which follows."""
     CONSOLE = "console"
     """A person did something at the console; `word` says what."""
+    KEY_ROTATION = "key_rotation"
+    """The key that signs checkpoints handed over to the next; `note` in the detail is signed by both."""
 
 
 @dataclass(frozen=True, slots=True)

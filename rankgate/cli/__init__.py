@@ -20,7 +20,7 @@ COMMANDS = {
     "up": ("rankgate.cli.up:up", "Guard your own reranker."),
     "policy": ("rankgate.cli.policy:policy", "Check, test and evaluate policies."),
     "approvals": ("rankgate.cli.approvals:approvals", "See what waits for a person, and decide it."),
-    "audit": ("rankgate.cli.audit:audit", "Read the audit trail."),
+    "audit": ("rankgate.cli.audit:audit", "Read the audit trail, and prove it."),
     "console": ("rankgate.cli.console:console", "Serve the approvals console."),
     "config": ("rankgate.cli.config:config", "Check and describe settings."),
     "version": ("rankgate.cli.version:version", "Print the versions of rankgate and its engines."),

@@ -1,4 +1,4 @@
-"""`rankgate audit`: read the audit trail."""
+"""`rankgate audit`: read the audit trail, and prove it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rankgate.audit.text import printable
+from rankgate.cli.audit_export import export, show
+from rankgate.cli.audit_keys import keys
+from rankgate.cli.audit_verify import verify
 
 if TYPE_CHECKING:
     from rankgate.clients.trail import Trail
@@ -25,7 +28,11 @@ FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 @click.group()
 def audit() -> None:
-    """Read the audit trail."""
+    """Read the audit trail, and prove it."""
+
+
+for command in (keys, export, show, verify):
+    audit.add_command(command)
 
 
 @audit.command()

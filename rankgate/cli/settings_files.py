@@ -16,7 +16,7 @@ from rankgate.settings import Settings
 __all__ = ["file_faults"]
 
 # A gate makes these itself, or they are devices.
-MADE_AT_START = frozenset({"audit.directory", "sockets.directory", "envoy.access_log"})
+MADE_AT_START = frozenset({"audit.directory", "audit.second_place", "sockets.directory", "envoy.access_log"})
 KEY_BYTES = 32
 
 
@@ -30,7 +30,7 @@ def file_faults(settings: Settings) -> list[str]:
         )
     faults += _credential_faults(settings.credentials.file)
     if not faults:
-        faults += _certificate_faults(settings) + _broker_faults(settings)
+        faults += _certificate_faults(settings) + _broker_faults(settings) + _signing_faults(settings)
     return faults or _policy_faults(settings)
 
 
@@ -51,6 +51,18 @@ def _broker_faults(settings: Settings) -> list[str]:
 
     try:
         broker_for(settings.credentials, bytes(KEY_BYTES))
+    except SettingsError as error:
+        return [str(error)]
+    return []
+
+
+def _signing_faults(settings: Settings) -> list[str]:
+    if settings.audit.signing_key_file is None:
+        return []
+    from rankgate.clients.signing import read_signers
+
+    try:
+        read_signers(settings.audit.signing_key_file, settings.deployment)
     except SettingsError as error:
         return [str(error)]
     return []

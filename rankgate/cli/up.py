@@ -222,6 +222,11 @@ def _say(stack: Stack, token_file: Path | None) -> None:
     click.echo(f"policy      {settings.policy.url or settings.policy.directory or 'the shipped one'}")
     click.echo(f"trail       {settings.audit.directory}, shipped to {settings.audit.redis_url or 'nowhere'}")
     click.echo(f"tail it     rankgate audit tail --follow --config {shlex.quote(str(stack.config))}")
+    if settings.audit.signing_key_file is not None:
+        from rankgate.clients.signing import read_signers
+
+        key = read_signers(settings.audit.signing_key_file, settings.deployment)[0].verifier
+        click.echo(f"verify it   rankgate audit verify --config {shlex.quote(str(stack.config))} --key {key}")
     click.echo(f"logs        {stack.directory}")
     if token_file is not None:
         click.secho("WARNING     the development issuer gives tokens to anyone on this machine", fg="yellow", err=True)

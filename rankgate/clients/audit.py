@@ -12,13 +12,10 @@ import contextlib
 import errno
 import os
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-
-import structlog
 
 from rankgate.audit.event import AuditEvent, LifecycleEvent, What
 from rankgate.audit.frame import HEADER_BYTES, MAX_LEAF_BYTES
@@ -26,9 +23,12 @@ from rankgate.audit.log import Receipt
 from rankgate.audit.names import LogName
 from rankgate.audit.ocsf import Source, render
 from rankgate.audit.text import Digest
+from rankgate.clients.audit_tools import Alarm, Tools, log_alarm
 from rankgate.clients.audit_waiting import Waiting, reject, resolve
-from rankgate.clients.disk import lock_folder, sync_file
-from rankgate.clients.segments import SEGMENT_BYTES, Entry, LogFiles, SyncError, births
+from rankgate.clients.disk import lock_folder
+from rankgate.clients.recall import recall
+from rankgate.clients.sealing import Seal
+from rankgate.clients.segments import Entry, LogFiles, SyncError
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.settings import AuditSettings
 
@@ -37,25 +37,6 @@ __all__ = ["Alarm", "FileLog", "Tools", "log_alarm"]
 RETRY_S = 1.0
 PENDING_BYTES = 16 * 1024 * 1024
 MARK_S = 1.0
-
-Alarm = Callable[[str, Mapping[str, str | int]], None]
-"""Told that something needs a person: a word, and details without request data."""
-
-
-def log_alarm(word: str, detail: Mapping[str, str | int]) -> None:
-    """Write an alarm to the process's own log."""
-    structlog.get_logger("rankgate.audit").error("audit_alarm", alarm=word, **detail)
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a log takes from the machine; a test hands in others."""
-
-    wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    monotonic: Callable[[], float] = time.monotonic
-    sync: Callable[[int], None] = sync_file
-    alarm: Alarm = log_alarm
-    segment_bytes: int = SEGMENT_BYTES
 
 
 class _State(Enum):
@@ -69,13 +50,16 @@ class _State(Enum):
 class FileLog:
     """The log of one process slot: an AuditLog, and what the shipper reads."""
 
-    def __init__(self, slot: Path, lock: int, name: LogName, source: Source, cap_bytes: int, tools: Tools) -> None:
+    def __init__(
+        self, slot: Path, lock: int, name: LogName, source: Source, cap_bytes: int, tools: Tools, seal: Seal | None
+    ) -> None:
         self._slot = slot
         self._lock_file = lock
         self._name = name
         self._source = source
         self._cap_bytes = cap_bytes
         self._tools = tools
+        self._seal = seal
         self._born_ms = tools.wall_ms()
         self._born_at = tools.monotonic()
         self._history: list[LogFiles] = []
@@ -103,10 +87,12 @@ class FileLog:
         digest: Digest,
         version: str,
         tools: Tools | None = None,
+        seal: Seal | None = None,
     ) -> FileLog:
         """Take the slot `<pod-uid>.<role>-<number>`, read its logs to the end, and go on where the last one stopped.
 
-        Blocks while reading. Raises SettingsError where the slot is taken or the folder cannot be used.
+        With a `seal` it is signed, and goes on only if it is what was signed. Blocks. Raises SettingsError where the
+        slot is taken or the folder cannot be used.
         """
         tools = tools or Tools()
         name = LogName(settings.pod_uid, role, number, 0)
@@ -115,7 +101,9 @@ class FileLog:
             lock = lock_folder(slot)
             segment_bytes = min(tools.segment_bytes, settings.cap_bytes // 8)
             tools = replace(tools, segment_bytes=segment_bytes)
-            log = cls(slot, lock, name, Source(deployment, "", version, digest), settings.cap_bytes, tools)
+            log = cls(slot, lock, name, Source(deployment, "", version, digest), settings.cap_bytes, tools, seal)
+            if seal is not None:
+                seal.bind(log.tell, tools.sync)
             log._recall()
         except BlockingIOError:
             raise SettingsError(
@@ -125,6 +113,8 @@ class FileLog:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise SettingsError(f"audit.directory {slot} cannot be used: {why}") from None
         log._thread.start()
+        if seal is not None:
+            seal.start()
         return log
 
     @property
@@ -198,6 +188,8 @@ class FileLog:
             self._state = _State.CLOSED
             self._work.notify()
         self._thread.join()
+        if self._seal is not None:
+            self._seal.stop(orderly=not refusing)
         for files in self._history:
             if not refusing:
                 files.save_mark()
@@ -222,8 +214,10 @@ class FileLog:
         """Note that the stream of `files` holds every entry below `index`; a smaller number takes back."""
         files.deliver(index)
         half = self._cap_bytes // 2
-        while sum(one.held_bytes for one in self._history) > half and any(one.drop_oldest() for one in self._history):
-            pass
+        may_drop = self._seal.may_drop if self._seal else None
+        while sum(one.held_bytes for one in self._history) > half:
+            if not any(one.drop_oldest(may_drop) for one in self._history):
+                break
         now = self._tools.monotonic()
         if now - self._mark_saved_at >= MARK_S:
             self._mark_saved_at = now
@@ -261,44 +255,43 @@ class FileLog:
 
     def _recall(self) -> None:
         """Read the slot's logs, and begin one where there is none to continue."""
-        damaged: tuple[LogFiles, int] | None = None
-        cut = 0
-        folders = list(births(self._slot))
-        for folder in folders:
-            opened = LogFiles.open(folder, self._tools.segment_bytes, self._tools.sync)
-            self._history.append(opened.files)
-            self._last_ms = max(self._last_ms, opened.files.last_ms)
-            cut = opened.cut_bytes
-            if opened.damaged_at is not None:
-                damaged = opened.files, opened.damaged_at
-                opened.files.end("damaged")
-            elif folder is not folders[-1] and not opened.files.ended:
-                opened.files.end("succeeded")
-        if not self._history or self._history[-1].ended:
-            self._begin("damaged" if damaged else "ended")
+        found = recall(self._slot, self._tools, self._seal, self.log_name)
+        self._history, self._last_ms = found.history, found.last_ms
+        if not found.goes_on:
+            self._begin(found.why)
         else:
             self._continue(self._history[-1])
-            if cut:
-                self.tell("tail_cut", {"log": self._source.log, "entry": self._next, "bytes": cut})
-        if damaged:
-            self.tell("log_damaged", {"log": self.log_name(damaged[0]), "entry": damaged[1]})
+            self._record_rotations()
+            if found.cut_bytes:
+                self.tell("tail_cut", {"log": self._source.log, "entry": self._next, "bytes": found.cut_bytes})
+        if found.damaged:
+            self.tell("log_damaged", {"log": self.log_name(found.damaged[0]), "entry": found.damaged[1]})
+        if found.unlike:
+            self.tell("log_unlike", {"log": self.log_name(self._history[-2]), "cause": found.unlike})
+
+    def _record_rotations(self) -> None:
+        for note in self._seal.rotations if self._seal else ():
+            self._enqueue(LifecycleEvent(What.KEY_ROTATION, self._stamp(), self._name.role, detail={"note": note}))
 
     def _begin(self, why: str) -> None:
         """Begin a new log; its first entry names the one before it and where that ended. Raises OSError, SyncError."""
         previous = self._history[-1] if self._history else None
         birth = max(self._stamp(), previous.birth + 1 if previous else 0)
+        detail: dict[str, str | int] = {}
+        if previous is not None:
+            detail = {"previous": self.log_name(previous), "entries": previous.next, "reason": why}
+            if self._seal is not None and (root := self._seal.root(previous)) is not None:
+                detail["root"] = root
         files = LogFiles.create(self._slot, birth, self._tools.segment_bytes, self._tools.sync)
+        if self._seal is not None:
+            self._seal.begin(files, self.log_name(files))
         self._history.append(files)
         self._continue(files)
-        if previous is None:
-            detail: dict[str, str | int] = {}
-        else:
-            detail = {"previous": self.log_name(previous), "entries": previous.next, "reason": why}
         self._enqueue(LifecycleEvent(What.LOG_BEGAN, self._last_ms, self._name.role, detail=detail))
+        self._record_rotations()
 
     def _continue(self, files: LogFiles) -> None:
-        source = self._source
-        self._source = Source(source.deployment, self.log_name(files), source.version, source.digest)
+        self._source = replace(self._source, log=self.log_name(files))
         self._next = files.next
 
     def _run(self) -> None:
@@ -342,7 +335,12 @@ class FileLog:
                 self._pending_bytes -= sum(HEADER_BYTES + len(pending.entry.leaf) for pending in done)
             resolve(done)
             self.wake()
+            self._sealed(pending.entry for pending in done)
         self._watch_cap()
+
+    def _sealed(self, entries: Iterable[Entry]) -> None:  # on disk, and whoever waited for them was told
+        if self._seal is not None:
+            self._seal.add(entry.leaf for entry in entries)
 
     def _fail(self, state: _State, cause: str, lost: list[Waiting]) -> None:
         with self._work:
@@ -372,7 +370,9 @@ class FileLog:
             probe, self._pending, self._pending_bytes = self._pending, [], 0
             entries = [pending.entry for pending in probe]
             while entries:
-                entries = entries[files.write(entries) :]
+                count = files.write(entries)
+                self._sealed(entries[:count])
+                entries = entries[count:]
         except (OSError, SyncError) as error:
             with self._work:
                 self._pending, self._pending_bytes = [], 0

@@ -30,8 +30,9 @@ NAMESPACE = "rankgate"
 
 # The words of docs/audit.md and of the exchange; a word that is missing here is counted from its second time on.
 ALARMS = (
-    "break_glass", "broken", "cap_near", "cap_reached", "log_damaged", "log_resumed", "ship_failed", "stream_forked",
-    "stream_gap", "stream_shortened", "stream_trimmed", "sync_failed", "tail_cut", "write_failed",
+    "break_glass", "broken", "cap_near", "cap_reached", "checkpoint_failed", "checkpoints_forked", "checkpoints_late",
+    "log_damaged", "log_resumed", "log_unlike", "ship_failed", "stream_forked", "stream_gap", "stream_shortened",
+    "stream_trimmed", "sync_failed", "tail_cut", "write_failed",
 )  # fmt: skip
 ABORTS = (
     "body_mode", "handoff_mismatch", "handoff_missing", "internal", "response_without_request", "unexpected_message",

@@ -12,6 +12,7 @@ from rankgate.audit import AuditEvent, LifecycleEvent, Receipt, What
 from rankgate.clients.audit import FileLog, Tools
 from rankgate.clients.metrics import AuditMetrics
 from rankgate.clients.shipper import Shipper, ShipperStatus
+from rankgate.clients.signing import open_seal
 from rankgate.clients.slot import Slot
 from rankgate.errors import GateError
 from rankgate.masking import Keys, keyed_digest
@@ -50,6 +51,7 @@ class Recording:
     @classmethod
     async def open(cls, settings: Settings, slot: Slot, keys: Keys, metrics: AuditMetrics) -> Recording:
         """Open the slot's log where the last process left it. Raises SettingsError."""
+        seal = open_seal(settings.audit, settings.deployment)
         # Records of calls without a verified tenant are digested with the empty tenant's key.
         log = await asyncio.to_thread(
             FileLog.open,
@@ -60,6 +62,7 @@ class Recording:
             digest=lambda data: keyed_digest(keys.digest(""), data),
             version=VERSION,
             tools=Tools(alarm=metrics.alarm),
+            seal=seal,
         )
         shipper = None
         if settings.audit.redis_url is not None:

@@ -242,11 +242,16 @@ class LogFiles:
         with contextlib.suppress(OSError):
             replace_file(self.folder / "shipped", str(self.mark), durable=False)
 
-    def drop_oldest(self) -> bool:
-        """Delete the oldest segment if the stream holds all of it and it is not the last; tell whether it was."""
+    def drop_oldest(self, allowed: Callable[[LogFiles, int], bool] | None = None) -> bool:
+        """Delete the oldest segment if the stream holds all of it and it is not the last; tell whether it was.
+
+        `allowed` is asked before, with the number of the first entry that would be left.
+        """
+        if len(self._segments) < 2 or self._segments[1].first > self.mark:
+            return False
+        if allowed is not None and not allowed(self, self._segments[1].first):
+            return False
         with self._lock:
-            if len(self._segments) < 2 or self._segments[1].first > self.mark:
-                return False
             segment = self._segments.pop(0)
         segment.path.unlink(missing_ok=True)
         return True

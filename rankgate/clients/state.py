@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rankgate.audit.note import new_signing_key
 from rankgate.clients.locks import held
 from rankgate.errors import SettingsError
 from rankgate.minting import new_key
@@ -44,10 +45,14 @@ class StateDirectory:
             yield
 
     def defaults(self) -> dict[str, Any]:
-        """Return the settings that place everything inside this folder, with a masking key made on first use."""
+        """Return the settings that place everything inside this folder, with two keys made on first use."""
         return {
             "masking": {"key_file": self.secret("masking.key", secrets.token_bytes(KEY_BYTES))},
-            "audit": {"directory": self.path / "audit", "redis_url": f"unix://{self.path}/valkey.sock"},
+            "audit": {
+                "directory": self.path / "audit",
+                "redis_url": f"unix://{self.path}/valkey.sock",
+                "signing_key_file": self.secret("signing.pem", new_signing_key()),
+            },
             "sockets": {"directory": self.path / "sockets"},
             "envoy": {"access_log": str(self.path / "access.log")},
         }

@@ -38,7 +38,7 @@ from rankgate.settings.guard import (
 from rankgate.settings.headers import CREDENTIALS
 from rankgate.settings.issuers import ClaimSettings, IssuerSettings
 from rankgate.settings.lending import CredentialSettings, ExchangeSettings, MintedSettings
-from rankgate.settings.trail import AuditSettings, LogSettings
+from rankgate.settings.trail import AuditSettings, LogSettings, SecondRedisSettings
 from rankgate.settings.watching import HealthSettings, TraceSettings
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "PolicySettings",
     "ProfileSettings",
     "RouteSettings",
+    "SecondRedisSettings",
     "Section",
     "Settings",
     "SocketSettings",

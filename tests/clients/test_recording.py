@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from fakes.logs import stored
+from fakes.seals import checkpoints
 from prometheus_client import CollectorRegistry
 
 import ext_authz.server
 import ext_proc.server
 from rankgate.audit import What
+from rankgate.audit.checkpoint import verify_checkpoint
 from rankgate.audit.entry import Row, read_body
+from rankgate.audit.note import Verifiers, new_signing_key
 from rankgate.clients.audit import FileLog
 from rankgate.clients.identity import Verifier
 from rankgate.clients.metrics import AuditMetrics
@@ -22,6 +25,7 @@ from rankgate.clients.processor import ProcessorProbe
 from rankgate.clients.recording import FAULT_CHARS, Recording
 from rankgate.clients.rego import EmbeddedEngine
 from rankgate.clients.serving import Filter
+from rankgate.clients.signing import read_signers
 from rankgate.clients.slot import Slot
 from rankgate.clients.telemetry import Telemetry
 from rankgate.errors import GateError, Reason, SettingsError
@@ -158,3 +162,37 @@ async def test_a_part_that_does_not_stop_well_keeps_neither_the_end_nor_the_slot
         async with filter_of("ext_authz", settings):
             pass
     assert [row.what for row in await recorded(settings)] == ["start", "stop"]
+
+
+# -- signed ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_gate_with_a_key_signs_and_sends_checkpoints_to_a_second_place(tmp_path: Path) -> None:
+    (tmp_path / "signing.pem").write_bytes(new_signing_key())
+    settings = configured(
+        tmp_path,
+        audit={
+            "directory": tmp_path / "audit",
+            "signing_key_file": tmp_path / "signing.pem",
+            "second_place": tmp_path / "second",
+        },
+    )
+    recording = await opened(settings)
+    await recording.lifecycle(What.START, "ext_authz", 1_800_000_000.0, {})
+    await recording.close()
+    (own,) = (tmp_path / "audit").rglob("checkpoints")
+    (second,) = (tmp_path / "second").iterdir()
+    assert own.read_bytes() == second.read_bytes()
+    assert [one.checkpoint.kind for one in checkpoints(second)][-1] == "close"
+    (key,) = read_signers(tmp_path / "signing.pem", "default")
+    assert verify_checkpoint(checkpoints(own)[-1].checkpoint.note, Verifiers([key.verifier]))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+async def test_a_key_that_cannot_sign_keeps_the_gate_from_starting(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "signing.pem"
+    if content is not None:
+        file.write_bytes(content)
+    settings = configured(tmp_path, audit={"directory": tmp_path / "audit", "signing_key_file": file})
+    with pytest.raises(SettingsError, match=r"audit\.signing_key_file"):
+        await opened(settings)

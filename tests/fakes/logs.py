@@ -12,6 +12,7 @@ from fakes.events import DIGEST
 
 from rankgate.audit import LifecycleEvent, What
 from rankgate.clients.audit import FileLog, Tools
+from rankgate.clients.sealing import Seal
 from rankgate.settings import AuditSettings
 
 __all__ = ["CAP", "WAIT_S", "Alarms", "open_log", "small", "stored", "until"]
@@ -37,11 +38,13 @@ def small(number: int = 0, size: int = 10) -> LifecycleEvent:
     return LifecycleEvent(What.START, 1, "authz", detail={"number": number, "filler": "x" * size})
 
 
-def open_log(directory: Path, alarms: Alarms | None = None, *, cap: int = CAP, **tools: object) -> FileLog:
+def open_log(
+    directory: Path, alarms: Alarms | None = None, *, cap: int = CAP, seal: Seal | None = None, **tools: object
+) -> FileLog:
     """Open the log of slot 0; `tools` replace what it takes from the machine."""
     made = replace(Tools(), alarm=alarms if alarms is not None else Alarms(), **tools)  # type: ignore[arg-type]
     settings = AuditSettings(directory=directory, cap_bytes=cap)
-    return FileLog.open(settings, "authz", 0, deployment="default", digest=DIGEST, version="0.1", tools=made)
+    return FileLog.open(settings, "authz", 0, deployment="default", digest=DIGEST, version="0.1", tools=made, seal=seal)
 
 
 def stored(log: FileLog, position: int = -1) -> list[bytes]:

@@ -79,7 +79,7 @@ def _counted(seen: Scrape, name: str) -> list[Any]:
 async def test_every_metric_that_alerts_and_dashboard_name_is_there_with_its_labels(tmp_path: Path) -> None:
     port = free_port()
     gate = Gate()
-    gate._overrides = {
+    gate.overrides = {
         "health": {**WATCHED["health"], "envoy_port": port},
         "approvals": People(tmp_path).settings(f"unix://{gate.directory}/valkey.sock"),
     }

@@ -106,6 +106,7 @@ EXCHANGE = {
     "client_secret_file": "s",
     "audiences": ("engine",),
 }
+SIGNED = {"audit.signing_key_file": "signing.pem"}
 REDIS = {"audit.redis_url": "redis://127.0.0.1:6379"}
 
 # changes, and what the refusal has to say: the setting, and where it helps the remedy.
@@ -246,6 +247,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"audit.redis_url": "unix://"}, "audit.redis_url names no server"),
     (REDIS | {"audit.redis_ca_file": "ca"}, "no effect without rediss"),
     (REDIS | {"audit.redis_user": "u"}, "needs audit.redis_password_file"),
+    ({"audit.second_place": "second"}, "audit.second_place has no effect without audit.signing_key_file"),
+    (
+        {"audit.second_redis": {"redis_url": "unix:///s"}},
+        "audit.second_redis has no effect without audit.signing_key_file",
+    ),
+    (SIGNED | {"audit.second_place": "audit/second"}, "inside audit.directory"),
+    (SIGNED | {"audit.second_place": "audit"}, "inside audit.directory"),
+    (SIGNED | {"audit.second_redis": {}}, "audit.second_redis.redis_url"),
+    (SIGNED | {"audit.second_redis": {"redis_url": "http://x"}}, "audit.second_redis.redis_url must be"),
+    (SIGNED | REDIS | {"audit.second_redis": {"redis_url": REDIS["audit.redis_url"]}}, "name another server"),
     ({"audit.cap_bytes": 1_048_576, "audit.event_bytes": 1_048_576}, "audit.cap_bytes must hold"),
     ({"envoy.log_level": "debug"}, "envoy.log_level"),
 ]
@@ -383,6 +394,7 @@ ACCEPTED: list[dict[str, Any]] = [
     },
     {"audit.redis_url": "rediss://redis.example", "audit.redis_ca_file": "ca"},
     {"audit.redis_url": "unix:///run/redis.sock"},
+    SIGNED | {"audit.second_place": "second", "audit.second_redis": {"redis_url": "unix:///run/second.sock"}},
     {"audit.redis_url": "redis://localhost"},
     {"upstream.url": "http://re_ranker.svc.cluster.local.:65535"},
     {"upstream.url": "http://[::1]:1/"},
