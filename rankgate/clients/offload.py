@@ -67,9 +67,14 @@ class Offload:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(self._leave, tenant, done, tell)
 
-        self._executor.submit(job)
+        # Before it can begin, so that whoever looks meanwhile sees it.
         self._taken[tenant] += 1
         self._waiting.add(done)
+        try:
+            self._executor.submit(job)
+        except RuntimeError:  # closed: nobody does it any more
+            done.cancel()
+            self._leave(tenant, done, lambda: None)
         return await done
 
     def close(self) -> None:
