@@ -81,7 +81,7 @@ def chart() -> Schema:
         replicaCount=COUNT,
         serviceAccount=closed(create=FLAG, name=TEXT, annotations=TEXTS),
         settings={"$ref": "#/definitions/Settings"},
-        keys=closed(existingSecret=TEXT, upstreamKey=FLAG, mintingKeys=FLAG, exchangeSecret=FLAG),
+        keys=closed(existingSecret=TEXT, upstreamKey=FLAG, mintingKeys=FLAG, exchangeSecret=FLAG, signingKey=FLAG),
         tls=closed(existingSecret=TEXT),
         jwks=closed(configMap=TEXT),
         policy=closed(configMap=TEXT, files=TEXTS, data=OBJECT),

@@ -483,6 +483,14 @@ def test_what_a_broker_works_with_is_mounted_where_the_settings_look_for_it(name
     assert mounted == ["ext-authz"]
 
 
+def test_a_signing_key_is_mounted_where_both_filters_look_for_it(tmp_path: Path) -> None:
+    found = documents(render(PLAIN | {"keys": PLAIN["keys"] | {"signingKey": True}}, tmp_path))
+    assert settings(found).audit.signing_key_file == Path("/run/secrets/masking/signing_key")
+    (volume,) = (one for one in pod_spec(find(found, "Deployment"))["volumes"] if one["name"] == "rankgate-masking")
+    assert [item["key"] for item in volume["secret"]["items"]] == ["masking_key", "signing_key"]
+    assert settings(documents(render(PLAIN, tmp_path))).audit.signing_key_file is None
+
+
 def test_a_gate_of_the_chart_lends_one_credential(tmp_path: Path) -> None:
     both = {"keys": {"existingSecret": "keys", "upstreamKey": True, "mintingKeys": True}}
     with pytest.raises(subprocess.CalledProcessError) as caught:

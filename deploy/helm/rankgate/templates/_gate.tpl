@@ -151,7 +151,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 # Mounted into the containers that need them alone; readable there, because they run as another user.
 - name: rankgate-masking
-  secret: {secretName: {{ include "rankgate.keys" . }}, defaultMode: 0444, items: [{key: masking_key, path: masking_key}]}
+  secret: {secretName: {{ include "rankgate.keys" . }}, defaultMode: 0444, items: [{key: masking_key, path: masking_key}{{ if .Values.keys.signingKey }}, {key: signing_key, path: signing_key}{{ end }}]}
 {{- with include "rankgate.lent" . }}
 - name: rankgate-upstream
   secret: {secretName: {{ include "rankgate.keys" $ }}, defaultMode: 0444, items: [{key: {{ . }}, path: {{ . }}}]}

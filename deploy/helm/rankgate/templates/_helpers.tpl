@@ -72,6 +72,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $_ := set $audit "redis_password_file" "/run/secrets/redis/password" -}}
 {{- $_ := set $audit "redis_ca_file" "/run/secrets/redis/ca.crt" -}}
 {{- end -}}
+{{- if .Values.keys.signingKey }}{{ $_ := set $audit "signing_key_file" "/run/secrets/masking/signing_key" }}{{ end -}}
 {{- $approvals := dict -}}
 {{- $votes := include "rankgate.voteKeys" . | fromJsonArray -}}
 {{- if include "rankgate.approvals" . }}{{ $approvals = merge (dict "vote_keys" $votes) (include "rankgate.approvalRedis" . | fromJson) }}{{ end -}}
