@@ -122,13 +122,18 @@ class WaitingRoom:
         cursor = "$"
         while True:
             try:
+                listening = False
                 async for events in self._store.events(cursor):
+                    if not listening:
+                        # What happened before, while nobody listened, is looked up by everybody.
+                        self._wake(*self._sleepers)
+                        listening = True
                     for event in events:
                         cursor = event.cursor
                         self._wake(event.approval)
             except GateError as refusal:
                 self._log.warning("approvals_not_heard", reason=refusal.reason.value, detail=refusal.detail)
-            # What happened meanwhile is looked up by everybody.
+            # They find out that the store is away.
             self._wake(*self._sleepers)
             await asyncio.sleep(RETRY_S)
 
