@@ -238,15 +238,14 @@ class ApprovalStore(GateStore, DeskStore):
         if after == "$":
             async with self._guarded(_STEP_S):
                 last: Any = await self._reader.xrevrange(key, count=1)
-            after = last[0][0].decode("ascii") if last else "0-0"
+                after = last[0][0].decode("ascii") if last else "0-0"
             yield []
         while True:
             async with self._guarded(_BLOCK_ANSWER_S + _CONNECT_S):
                 answer: Any = await self._reader.xread({key: after}, count=_EVENTS, block=_BLOCK_MS)
-            entries = answer[0][1] if answer else []
-            if entries:
-                after = entries[-1][0].decode("ascii")
-            read = (event_of(entry, fields) for entry, fields in entries)
+                entries = answer[0][1] if answer else []
+                after = entries[-1][0].decode("ascii") if entries else after
+                read = [event_of(entry, fields) for entry, fields in entries]
             yield [event for event in read if event is not None]
 
     async def _newest(self, indices: Sequence[str], limit: int, before: str) -> list[str]:
