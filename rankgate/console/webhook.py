@@ -34,6 +34,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from rankgate.approvals import DeskStore, Event, Review, State, Stored
 from rankgate.clients.disk import replace_file
+from rankgate.console.showing import iso
 from rankgate.errors import GateError
 
 __all__ = ["EVENTS", "CursorFile", "WebhookSender", "looking"]
@@ -193,7 +194,7 @@ class WebhookSender:
         page = "reviews" if isinstance(found, Review) else f"approvals/{ask.id}"
         body = {
             "type": EVENTS[kind],
-            "timestamp": _time(event.time_ms),
+            "timestamp": iso(event.time_ms),
             "data": {
                 "id": ask.id,
                 "state": _STATES_OF_OPENED.get(kind, kind),
@@ -284,7 +285,3 @@ def looking(store: DeskStore) -> Look:
 def _is_secret(line: str) -> bool:
     # Standard Webhooks: 24 to 64 bytes. A shorter one could be guessed.
     return re.fullmatch(r"whsec_[A-Za-z0-9+/]{32,86}={0,2}", line) is not None
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

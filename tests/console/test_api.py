@@ -169,6 +169,15 @@ async def test_a_review_is_listed_and_closed(console: Running) -> None:
         assert len((await boss.get("/api/v1/reviews?state=closed")).json()["reviews"]) == 1
 
 
+async def test_a_record_with_times_that_are_no_dates_hides_no_other(console: Running) -> None:
+    fine = put(console)
+    console.table.store.put(make_ask(77, opened_ms=2**62, expires_ms=2**62))
+    async with console.api() as api:
+        listed = {one["id"]: one for one in (await api.get("/api/v1/approvals")).json()["approvals"]}
+    assert len(listed) == 2 and listed[fine.id]["opened"]
+    assert listed[make_ask(77).id]["opened"] is None
+
+
 @pytest.mark.parametrize(
     "path",
     ["approvals?state=lost", "approvals?limit=0", "approvals?limit=201", "approvals?limit=1&limit=2",
