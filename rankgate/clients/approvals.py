@@ -91,7 +91,8 @@ class ApprovalStore(GateStore, DeskStore):
 
         A record that cannot be read is passed over as if it were not there.
         """
-        keys, body = self._keys, ask.encode()
+        keys = self._keys
+        asked = (ask.id, ask.encode(), mac, ask.expires_ms, requirement_text(ask))
         names = [keys.bond(ask), keys.asked(ask), keys.denied(ask)]
         unreadable = {b""}
         async with self._step():
@@ -102,7 +103,7 @@ class ApprovalStore(GateStore, DeskStore):
                 answer = await self._run(
                     scripts.JOIN,
                     [keys.record(ask.id), *names, *keys.pending(ask), *records],
-                    [ask.id, body, mac, ask.expires_ms, requirement_text(ask), *ids, *caps, self._history_ms],
+                    [*asked, *ids, *caps, self._history_ms, ask.use_digest],
                 )
                 met = answer[0].decode()
                 if met == Met.FULL:
