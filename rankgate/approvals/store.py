@@ -167,6 +167,10 @@ class DeskStore(Protocol):
         """Return review items, newest first."""
         ...
 
+    async def review(self, review: str) -> Review | None:
+        """Return one review item, open or closed."""
+        ...
+
     async def close_review(self, review: str, by: str, reason: str) -> Change:
         """Close a review item, once."""
         ...

@@ -208,6 +208,12 @@ class ApprovalStore(GateStore, DeskStore):
         )
         return [review for review in read if review is not None]
 
+    async def review(self, review: str) -> Review | None:
+        """Return one review item, open or closed; None where it is not there or cannot be read."""
+        async with self._step():
+            fields: Any = await self._client.hgetall(self._keys.review(review))
+            return review_of(review, fields)
+
     async def close_review(self, review: str, by: str, reason: str) -> Change:
         """Close a review item, once."""
         async with self._step():

@@ -207,7 +207,7 @@ class _Pages:
             if error.refusal is Refusal.REASON_INVALID:
                 return await self._reviews(person, 422, at=review, typed=reason, wrong=_REASON_WANTED)
             if error.refusal is Refusal.NOT_FOUND:
-                gone = "This review was closed already, or there is none of this name."
+                gone = "There is no review of this name."
                 return await self._reviews(person, error.refusal.status, elsewhere=gone)
             if error.refusal in _AGAIN:
                 return await self._reviews(person, error.refusal.status, elsewhere=error.refusal.text)

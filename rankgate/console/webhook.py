@@ -55,7 +55,6 @@ TIMEOUT_S = 10.0
 STORE_PAUSE_S = 2.0
 # Of this many approvals it is known what was told of them last.
 REMEMBERED = 10_000
-REVIEWS = 1000
 _STATES_OF_OPENED = {"opened": "pending", "review_opened": "open", "review_closed": "closed"}
 _CURSOR = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 
@@ -270,14 +269,7 @@ def looking(store: DeskStore) -> Look:
     """Return how to look an id up in `store`, whether it is an approval's or a review item's."""
 
     async def look(identity: str) -> Stored | Review | None:
-        stored = await store.read(identity)
-        if stored is not None:
-            return stored
-        for closed in (False, True):
-            for review in await store.reviews(closed=closed, limit=REVIEWS):
-                if review.ask.id == identity:
-                    return review
-        return None
+        return await store.read(identity) or await store.review(identity)
 
     return look
 

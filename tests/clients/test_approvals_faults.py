@@ -40,6 +40,7 @@ STEPS: dict[str, Step] = {
     "revoke": lambda store: store.revoke("ann", "s"),
     "open_review": lambda store: store.open_review(an_ask(), "", 1, 60),
     "reviews": lambda store: store.reviews(closed=False, limit=5),
+    "review": lambda store: store.review("apr-1"),
     "close_review": lambda store: store.close_review("apr-1", "ann", ""),
     "expire_due": lambda store: store.expire_due(),
     "events": lambda store: anext(store.events()),
@@ -363,6 +364,8 @@ async def test_strange_reviews_and_events_are_passed_over(server: Server, store:
         client.xadd(f"{PREFIX}events", {"kind": b"\xff"})
         client.xadd(f"{PREFIX}events", {"kind": b"\xff", "approval": "a"})
     assert [review.ask for review in await store.reviews(closed=False, limit=9)] == [asks[3]]
+    assert [await store.review(asks[number].id) for number in (0, 2)] == [None, None]
+    assert await fault(lambda one: one.review(asks[1].id), store) == "wrong_type"
     assert len(await anext(store.events("0-0"))) == 4
 
 

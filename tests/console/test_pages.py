@@ -544,8 +544,8 @@ async def test_reviews_are_closed_with_a_reason(console: Running, ada: httpx.Asy
     assert (await press(ada, form, reason="Looked at the receipt.")).status_code == 303
     assert "Looked at the receipt." in (await read(ada, "/reviews")).text
     late = await press(ada, form, reason="Again.")
-    assert late.status_code == 404
-    assert "This review was closed already" in late.text
+    assert late.status_code == 409
+    assert "This is closed" in late.text
 
 
 # --- signing out, and what follows what changes
