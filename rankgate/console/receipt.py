@@ -75,6 +75,17 @@ class Entry:
             return None
 
     @property
+    def approval(self) -> str:
+        """Return the id of the approval that the decision met, or of the review it left; empty for none."""
+        name = _object(self.ours, "approval").get("id")
+        return name if isinstance(name, str) else ""
+
+    @property
+    def broke_glass(self) -> bool:
+        """Tell whether the call went ahead without people: then `approval` names a review."""
+        return bool(_object(self.ours, "approval").get("break_glass"))
+
+    @property
     def raw(self) -> str:
         """Return the body for people: one member a line."""
         return json.dumps(self.event, indent=2, ensure_ascii=False)
