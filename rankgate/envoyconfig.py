@@ -90,11 +90,16 @@ def render(
     """Return Envoy's YAML for `settings`, with `authz_slots` and `proc_slots` processes a filter.
 
     `secrets` is the folder in which Envoy finds the `secret_files`; without it certificates are read at a start alone.
-    Raises SettingsError where a socket path is too long for a unix socket, and jinja2.TemplateError for a
-    template that names what is not here.
+    Raises SettingsError where a socket path is too long for a unix socket or callers that wait could keep all others
+    out, and jinja2.TemplateError for a template that names what is not here.
     """
     if authz_slots < 1 or proc_slots < 1:
         raise SettingsError("every filter needs at least one process")
+    if settings.approvals.enabled and authz_slots * settings.approvals.waiters >= settings.limits.requests:
+        raise SettingsError(
+            f"approvals.waiters of {authz_slots} ext_authz processes must be fewer than limits.requests together, or "
+            "waiting calls keep others out; lower the one or raise the other"
+        )
     directory = settings.sockets.directory
     authz = [str(filter_socket(directory, "ext_authz", slot)) for slot in range(authz_slots)]
     proc = [str(filter_socket(directory, "ext_proc", slot)) for slot in range(proc_slots)]
