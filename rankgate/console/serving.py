@@ -8,9 +8,10 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
@@ -106,15 +107,14 @@ async def assembled(settings: ConsoleSettings) -> AsyncIterator[Starlette]:
             return all((await parts()).values())
 
         registry = new_registry(Slot(ROLE, 0))
-        expiring = asyncio.create_task(_expire(desk))
-        stack.push_async_callback(_ended, expiring)
+        _beside(stack, "expiring", _expire(desk))
         if settings.webhook.url is not None and settings.webhook.secret_file is not None:
             sender = WebhookSender(
                 settings.webhook.url, settings.webhook.secret_file, store.events, looking(store),
                 CursorFile(settings.journal.directory / "webhook-cursor"), deployment=settings.deployment,
                 public_url=settings.origin, kinds=settings.webhook.events, registry=registry,
             )  # fmt: skip
-            stack.push_async_callback(_ended, asyncio.create_task(sender.run()))
+            _beside(stack, "webhook", sender.run())
         with contextlib.suppress(GateError):
             # Known before the first page, so that its logout may lead to the issuer.
             await openid.metadata()
@@ -210,6 +210,19 @@ async def _expire(desk: Desk) -> None:
         except RefusedError as error:
             log.warning("approvals_not_expired", why=error.refusal.value)
         await asyncio.sleep(EXPIRE_S)
+
+
+def _beside(stack: contextlib.AsyncExitStack, name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Let `work` run until the end of `stack`. It has none of its own: where a fault ends it, the log says so."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_told)
+    stack.push_async_callback(_ended, task)
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        # The kind alone: the text may quote what was sent.
+        log.error("task_failed", task=task.get_name(), error=type(error).__name__)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
