@@ -1,6 +1,6 @@
 """rankgate: an Envoy sidecar that guards rerankers.
 
-The ten words of this domain, in reading order:
+The eleven words of this domain, in reading order:
 
 request     what Envoy delivered, and the rerank call a dialect read out of it    rankgate.request
 principal   the machine identity a verified token stands for                      rankgate.identity
@@ -9,6 +9,7 @@ finding     where a text holds sensitive data, and of which type                
 question    what the policy is asked: identity, request and findings together     rankgate.policy
 ruling      what the policy said, checked against a closed schema                 rankgate.policy
 plan        what is masked, dropped and captured, fixed by route and ruling       rankgate.masking
+approval    what people agreed to: one exact request, and what is done with it    rankgate.approvals
 lease       the upstream credential lent to one allowed request                   rankgate.credentials
 decision    allow or deny, with its reason and receipt                            rankgate.decision
 handoff     what ext_authz tells ext_proc about a decision                        rankgate.handoff
