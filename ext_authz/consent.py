@@ -145,11 +145,8 @@ async def _met(case: Case, gate: Gate, terms: _Terms, ask: Ask) -> Stored:
 
 def _usable(case: Case, gate: Gate, approvals: Approvals, standing: Standing) -> None:
     """Raise GateError where the time to use the consent is not now, or it was used here."""
-    now_ms = int(gate.clock() * 1000)
-    if now_ms < standing.use_from_ms:
+    if not standing.usable(int(gate.clock() * 1000)):
         raise _pending(case, "the time to use the approval has not come")
-    if now_ms >= standing.use_until_ms:
-        raise GateError(Reason.APPROVAL_EXPIRED)
     by = approvals.room.spent_by(case.consent.ask.id) if case.consent else ""
     if by and by != case.decision_id:
         raise GateError(Reason.APPROVAL_USED, "here")

@@ -254,13 +254,14 @@ class Desk:
             raise RefusedError(Refusal.CLOSED)
 
     async def expire_due(self) -> int:
-        """Close what nobody decided in time; return how many."""
+        """Close what nobody decided, or used, in time; return how many."""
         async with _available():
-            return await self._store.expire_due()
-
-    def events(self, after: str = "$") -> AsyncIterator[Sequence[Event]]:
-        """Yield that something changed after the cursor `after`, whoever may see it: no reason to tell what."""
-        return self._store.events(after)
+            count = await self._store.expire_due()
+        # The store knows when an approval ends, not until when those who agreed let it be used.
+        async for seen in self._open({State.APPROVED}):
+            if seen.standing(self._now_ms()).state is State.EXPIRED:
+                count += await self._settle(seen.stored, State.EXPIRED, "expired") is Change.DONE
+        return count
 
     async def watch(self, person: Person, after: str = "$") -> AsyncIterator[Sequence[Event]]:
         """Yield what changes after the cursor `after` (`$`: from now on) of what `person` may see.
@@ -281,12 +282,12 @@ class Desk:
             visible[approval] = stored is not None and sees(person, stored.ask)
         return visible[approval]
 
-    async def _open(self) -> AsyncIterator[Sight]:
-        """Yield every open approval."""
+    async def _open(self, states: Collection[State] = OPEN) -> AsyncIterator[Sight]:
+        """Yield every open approval, or those in one of `states`."""
         before = ""
         for _ in range(EVERY // PAGE):
             async with _available():
-                page = await self._store.listing(OPEN, PAGE, before)
+                page = await self._store.listing(states, PAGE, before)
             for stored in page:
                 yield self._sight(stored)
             if len(page) < PAGE:

@@ -331,6 +331,19 @@ async def test_consent_can_be_limited_in_time(table: Table) -> None:
     assert await refused(table.desk.vote(person(), other.id, record(other), APPROVE, "x", 0)) is Refusal.INPUT_INVALID
 
 
+async def test_consent_that_nobody_used_in_time_is_closed_so_that_the_same_can_be_asked_again(table: Table) -> None:
+    short, long = put(table), put(table, 2)
+    await table.desk.vote(person(), short.id, record(short), APPROVE, "quickly", use_within_s=60)
+    await table.desk.vote(person(), long.id, record(long), APPROVE, "at leisure")
+    table.now_ms += 59_999
+    assert await table.desk.expire_due() == 0
+    table.now_ms += 1
+    assert (await table.desk.look(person(), short.id)).state is State.EXPIRED
+    assert await table.desk.expire_due() == 1
+    assert [table.store.approvals[one.id].state for one in (short, long)] == [State.EXPIRED, State.APPROVED]
+    assert await table.desk.expire_due() == 0
+
+
 async def test_a_store_that_is_away_is_said_to_be_away(table: Table) -> None:
     ask = put(table)
     table.store.failing = GateError(Reason.APPROVAL_STORE_UNAVAILABLE)
