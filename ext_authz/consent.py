@@ -1,5 +1,9 @@
 """Step 6 and 9 of check: has the right person agreed to exactly this, and may that be used now, once?
 
+    given    find the approval of this request, or open it; refused, used or over: say so
+             agreed: go on; not decided: wait, then let everything that time may have changed be looked at again
+    spend    write down that it is about to be used; use it, atomically; write down what came of it
+
 Nothing that stands in the store is believed: what was asked carries the gates' own MAC, who agreed the console's
 signature, and both are bound to the bytes of this request and to what will be done with it.
 """
@@ -11,16 +15,16 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from ext_authz.asking import REASON_HEADER, ask_of, caller_of, check_right, reason_given, requirement_of
+from ext_authz.ask import ask_of, caller_of, requirement_of
 from ext_authz.case import Case, Consent
 from ext_authz.gate import Approvals, Gate
+from ext_authz.glass import break_glass, reason_to_break
 from ext_authz.soon import soon
 from rankgate.approvals import (
     Ask,
     Caller,
     Met,
     Requirement,
-    Revocation,
     Standing,
     State,
     Stored,
@@ -32,7 +36,6 @@ from rankgate.approvals import (
 )
 from rankgate.audit import LifecycleEvent, What
 from rankgate.errors import GateError, Reason
-from rankgate.rewrite import mask_effort
 
 __all__ = ["Wait", "given", "spend"]
 
@@ -66,108 +69,130 @@ class Wait:
     """By approval: set whenever something happened to it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What consent is measured by now, whatever was so when it was asked for: who asks, and what is needed."""
+
+    approvals: Approvals
+    caller: Caller
+    requirement: Requirement
+
+    def standing(self, stored: Stored, now: float) -> Standing:
+        """Return where an approval stands by what is signed; the store's own word counts where it closes."""
+        approvals = self.approvals
+        if not is_authentic(approvals.key, stored.body, stored.mac):
+            raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "record")
+        standing = tally(
+            stored.ask,
+            stored.body,
+            approvals.votes.votes(stored.votes),
+            caller=self.caller,
+            requirement=self.requirement,
+            revocations=approvals.votes.revocations(stored.revocations),
+            now_ms=int(now * 1000),
+        )
+        if stored.state in {State.CANCELLED, State.EXPIRED, State.CONSUMED} and standing.state is not State.DENIED:
+            return Standing(stored.state, standing.approvals)
+        return standing
+
+
 async def given(case: Case, gate: Gate, wait: Wait) -> bool:
     """Return True where consent can be used now; False where somebody decided while the caller waited.
 
     Then everything that depends on the time must be looked at again. Raises GateError in every other case.
     """
-    approvals = gate.approvals
-    ruling, principal = case.ruling, case.principal
+    approvals, ruling, principal = gate.approvals, case.ruling, case.principal
     if approvals is None or ruling is None or ruling.approval is None or principal is None:
         raise GateError(Reason.APPROVAL_UNAVAILABLE)
     settings = gate.settings.approvals
-    caller = caller_of(principal, settings)
-    requirement = requirement_of(ruling.approval)
-    why = ""
-    if case.http.values(REASON_HEADER):
-        check_right(principal, settings, gate.clock())
-        why = reason_given(case, gate)
-    elif not (caller.owner_people or caller.owner_groups or settings.allow_unowned):
+    terms = _Terms(approvals, caller_of(principal, settings), requirement_of(ruling.approval))
+    why = reason_to_break(case, gate, principal)
+    if not (why or terms.caller.owner_people or terms.caller.owner_groups or settings.allow_unowned):
         raise GateError(Reason.APPROVAL_UNAVAILABLE, "no owner")
-    effort = mask_effort(case.reading.request, case.reading.findings) + len(case.http.body) if case.reading else 0
-    ask = await gate.work.run(effort, case.tenant, lambda: ask_of(case, gate, requirement, caller, why))
+    ask = await ask_of(case, gate, terms.caller, terms.requirement, why)
     if why:
         case.consent = Consent(ask, State.PENDING, glass=True)
         return True
+    stored = await _met(case, gate, terms, ask)
+    standing = terms.standing(stored, gate.clock())
+    case.consent = Consent(stored.ask, standing.state, standing)
+    if standing.state is State.APPROVED:
+        _usable(case, gate, approvals, standing)
+        return True
+    if standing.state is not State.PENDING:
+        raise GateError(_CLOSED[standing.state])
+    await _wait(case, gate, terms, wait, stored.ask.id)
+    return False
+
+
+async def _met(case: Case, gate: Gate, terms: _Terms, ask: Ask) -> Stored:
+    """Return the approval of this request and plan, opened where there is none.
+
+    Raises GateError where there may be none: the same was refused or is asked already, or too much is.
+    """
+    approvals = terms.approvals
     joining = approvals.store.join(ask, authenticate(approvals.key, ask.encode()), approvals.caps)
     met, stored = await soon(joining, Reason.APPROVAL_STORE_UNAVAILABLE)
     if stored is None:
         raise GateError(Reason.APPROVAL_LIMIT)
-    standing = _standing(stored, approvals, caller, requirement, gate.clock())
     if met in {Met.DENIED, Met.VARIANT}:
+        standing = terms.standing(stored, gate.clock())
         case.consent = Consent(stored.ask, standing.state)
-        if met is Met.DENIED and standing.state is State.DENIED:
-            raise GateError(Reason.APPROVAL_DENIED)
-        raise _pending(case, "the same waits in other bytes; send those again")
+        if met is Met.VARIANT:
+            raise _pending(case, "the same waits in other bytes; send those again")
+        # A refusal that nobody signed, or whose signer may not vote any more, is none; nor is it consent.
+        raise GateError(Reason.APPROVAL_DENIED) if standing.state is State.DENIED else _pending(case)
     if (stored.ask.use_digest, stored.ask.plan_digest) != (ask.use_digest, ask.plan_digest):
         raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "record")
-    case.consent = Consent(stored.ask, standing.state, standing)
-    if standing.state is State.APPROVED:
-        return _usable(case, standing, stored, approvals, gate)
-    if standing.state is not State.PENDING:
-        raise GateError(_CLOSED[standing.state])
-    await _wait(case, gate, approvals, wait, caller, requirement)
-    return False
+    return stored
 
 
-def _usable(case: Case, standing: Standing, stored: Stored, approvals: Approvals, gate: Gate) -> bool:
-    """Return True; raise GateError where the time to use the consent is not now, or it was used."""
-    now_ms = int(gate.clock() * 1000)
-    if now_ms < standing.use_from_ms:
+def _usable(case: Case, gate: Gate, approvals: Approvals, standing: Standing) -> None:
+    """Raise GateError where the time to use the consent is not now, or it was used here."""
+    if not standing.usable(int(gate.clock() * 1000)):
         raise _pending(case, "the time to use the approval has not come")
-    if now_ms >= standing.use_until_ms:
-        raise GateError(Reason.APPROVAL_EXPIRED)
-    by = approvals.room.spent_by(stored.ask.id)
+    by = approvals.room.spent_by(case.consent.ask.id) if case.consent else ""
     if by and by != case.decision_id:
         raise GateError(Reason.APPROVAL_USED, "here")
-    return True
 
 
-async def _wait(
-    case: Case, gate: Gate, approvals: Approvals, wait: Wait, caller: Caller, requirement: Requirement
-) -> None:
-    """Return once somebody decided; raise GateError where nobody did while this caller could wait."""
-    consent = case.consent
-    if consent is None:
-        raise GateError(Reason.INTERNAL, "incomplete case")
-    approval = consent.ask.id
-    now = gate.clock()
+async def _wait(case: Case, gate: Gate, terms: _Terms, wait: Wait, approval: str) -> None:
+    """Return once people agreed; raise GateError where they did not while this caller could wait."""
+    room, now = terms.approvals.room, gate.clock()
     if wait.until is None:
         wait.until = now + _hold(case, gate)
-    with approvals.room.seat(case.reading.json.held_bytes if case.reading else 0) as seated:
+    with room.seat(case.reading.json.held_bytes if case.reading else 0) as seated:
         if not seated or wait.until <= now:
             raise _pending(case)
         wait.paused(wait.until - now)
         if approval not in wait.changed:
-            present = approvals.room.present(approval, case.decision_id)
+            present = room.present(approval, case.decision_id)
             wait.changed[approval] = await wait.scope.enter_async_context(present)
         # Read after listening began: what happened before would be waited for in vain.
-        while await _is_pending(case, gate, approvals, approval, caller, requirement):
-            remaining = wait.until - gate.clock()
-            if approvals.room.closed or remaining <= 0:
+        while not await _agreed(case, gate, terms, approval):
+            now = gate.clock()
+            if room.closed or wait.until <= now:
                 raise _pending(case)
-            remaining = min(remaining, consent.ask.expires_ms / 1000 - gate.clock())
+            expires = case.consent.ask.expires_ms / 1000 if case.consent else now
             await wait.turn.aclose()
-            await approvals.room.sleep(wait.changed[approval], case.left, max(remaining, 0.001))
+            await room.sleep(wait.changed[approval], case.left, max(min(wait.until, expires) - now, 0.001))
             patience = max(wait.until - gate.clock(), gate.settings.limits.decision_s * TURN_SHARE)
-            await wait.turn.enter_async_context(approvals.room.turn(patience))
+            await wait.turn.enter_async_context(room.turn(patience))
         wait.paused(0.0)
 
 
-async def _is_pending(
-    case: Case, gate: Gate, approvals: Approvals, approval: str, caller: Caller, requirement: Requirement
-) -> bool:
-    """Read the approval; return False once it is approved, and raise GateError where that cannot come any more."""
+async def _agreed(case: Case, gate: Gate, terms: _Terms, approval: str) -> bool:
+    """Look where an approval stands; raise GateError where nothing can become of it any more, or nobody waits."""
     if case.left.is_set():
         raise GateError(Reason.CALLER_LEFT)
-    stored = await soon(approvals.store.read(approval), Reason.APPROVAL_STORE_UNAVAILABLE)
+    stored = await soon(terms.approvals.store.read(approval), Reason.APPROVAL_STORE_UNAVAILABLE)
     if stored is None:
         raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "gone")
-    standing = _standing(stored, approvals, caller, requirement, gate.clock())
+    standing = terms.standing(stored, gate.clock())
     case.consent = Consent(stored.ask, standing.state, standing)
-    if standing.state not in {State.APPROVED, State.PENDING}:
+    if standing.state in _CLOSED:
         raise GateError(_CLOSED[standing.state])
-    return standing.state is State.PENDING
+    return standing.state is State.APPROVED
 
 
 async def spend(case: Case, gate: Gate) -> None:
@@ -177,46 +202,38 @@ async def spend(case: Case, gate: Gate) -> None:
     """
     consent, approvals = case.consent, gate.approvals
     if consent is None or approvals is None:
-        return
+        raise GateError(Reason.INTERNAL, "incomplete case")
     if case.left.is_set():
         raise GateError(Reason.CALLER_LEFT)
     ask = consent.ask
     if consent.glass:
-        await _break_glass(case, gate, approvals, ask)
+        await break_glass(case, gate, approvals, ask)
         return
-    await gate.audit.append(_event(What.APPROVAL_USE, case, gate, ask))
-    for _ in range(1 + int(gate.settings.limits.decision_s / YIELD_S)):
-        consuming = approvals.store.consume(ask.id, case.decision_id)
-        use = await soon(consuming, Reason.APPROVAL_STORE_UNAVAILABLE)
+    detail = {"approval_id": ask.id, "decision_id": case.decision_id}
+    await gate.audit.append(LifecycleEvent(What.APPROVAL_USE, int(gate.clock() * 1000), "ext_authz", detail=detail))
+    use = await _consume(case, approvals, ask)
+    for _ in range(int(gate.settings.limits.decision_s / YIELD_S)):
         if use is not Use.YOUNGER:
             break
         await approvals.pause(YIELD_S)
-    if use is Use.SPENT and case.left.is_set():
-        case.consent = Consent(ask, State.CONSUMED, consent.standing)
-        raise GateError(Reason.CALLER_LEFT)
+        use = await _consume(case, approvals, ask)
     if use is Use.SPENT:
         approvals.room.remember(ask.id, case.decision_id, ask.expires_ms / 1000)
         case.consent = Consent(ask, State.CONSUMED, consent.standing)
+        if case.left.is_set():
+            raise GateError(Reason.CALLER_LEFT)
     elif use is Use.YOUNGER:
         raise _pending(case)
     else:
         raise GateError(Reason.APPROVAL_USED if use is Use.USED else Reason.APPROVAL_EXPIRED)
 
 
-async def _break_glass(case: Case, gate: Gate, approvals: Approvals, ask: Ask) -> None:
-    settings = gate.settings.approvals.break_glass
-    await gate.audit.append(_event(What.ALARM, case, gate, ask, "break_glass"))
-    opening = approvals.store.open_review(
-        ask, authenticate(approvals.key, ask.encode()), settings.uses, settings.within_s
-    )
-    if not await soon(opening, Reason.APPROVAL_STORE_UNAVAILABLE):
-        raise GateError(Reason.BREAK_GLASS_REFUSED, "limit")
-    case.consent = Consent(ask, State.CONSUMED, glass=True)
-
-
-def _event(what: What, case: Case, gate: Gate, ask: Ask, word: str = "") -> LifecycleEvent:
-    detail = {"approval_id": ask.id, "decision_id": case.decision_id}
-    return LifecycleEvent(what, int(gate.clock() * 1000), "ext_authz", word, detail)
+async def _consume(case: Case, approvals: Approvals, ask: Ask) -> Use:
+    """Spend the approval for this decision. Asked once more where no answer came: it may be spent for us already."""
+    try:
+        return await soon(approvals.store.consume(ask.id, case.decision_id), Reason.APPROVAL_STORE_UNAVAILABLE)
+    except GateError:
+        return await soon(approvals.store.consume(ask.id, case.decision_id), Reason.APPROVAL_STORE_UNAVAILABLE)
 
 
 def _pending(case: Case, why: str = "") -> GateError:
@@ -224,31 +241,6 @@ def _pending(case: Case, why: str = "") -> GateError:
     if case.consent is not None:
         public = f"{public or Reason.APPROVAL_PENDING.public} (approval {case.consent.ask.id})"
     return GateError(Reason.APPROVAL_PENDING, public=public)
-
-
-def _standing(stored: Stored, approvals: Approvals, caller: Caller, requirement: Requirement, now: float) -> Standing:
-    """Return where an approval stands by what is signed; the store's own word counts where it closes."""
-    if not is_authentic(approvals.key, stored.body, stored.mac):
-        raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "record")
-    read = (approvals.votes.vote(text) for text in stored.votes)
-    revocations: dict[str, Revocation] = {}
-    for text in stored.revocations:
-        revocation = approvals.votes.revocation(text)
-        known = revocation and revocations.get(revocation.person)
-        if revocation and (known is None or known.time_ms < revocation.time_ms):
-            revocations[revocation.person] = revocation
-    standing = tally(
-        stored.ask,
-        stored.body,
-        [vote for vote in read if vote is not None],
-        caller=caller,
-        requirement=requirement,
-        revocations=revocations,
-        now_ms=int(now * 1000),
-    )
-    if stored.state in {State.CANCELLED, State.EXPIRED, State.CONSUMED} and standing.state is not State.DENIED:
-        return Standing(stored.state, standing.approvals)
-    return standing
 
 
 def _hold(case: Case, gate: Gate) -> float:

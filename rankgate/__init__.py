@@ -9,7 +9,7 @@ finding     where a text holds sensitive data, and of which type                
 question    what the policy is asked: identity, request and findings together     rankgate.policy
 ruling      what the policy said, checked against a closed schema                 rankgate.policy
 plan        what is masked, dropped and captured, fixed by route and ruling       rankgate.masking
-approval    the consent of people to one call, signed, used once                  rankgate.approvals
+approval    what people agreed to: one exact request, and what is done with it    rankgate.approvals
 lease       the upstream credential lent to one allowed request                   rankgate.credentials
 decision    allow or deny, with its reason and receipt                            rankgate.decision
 handoff     what ext_authz tells ext_proc about a decision                        rankgate.handoff

@@ -58,7 +58,7 @@ class Met(StrEnum):
     OPENED = "opened"
     JOINED = "joined"
     VARIANT = "variant"
-    """The same is being asked in other bytes or with another plan."""
+    """The same is being asked in other bytes."""
     DENIED = "denied"
     """The same was denied, in these bytes or others."""
     FULL = "full"
@@ -110,7 +110,7 @@ class GateStore(Protocol):
     async def join(self, ask: Ask, mac: str, caps: Caps) -> Joined:
         """Return the open approval of the same request and plan, else open `ask`; atomically.
 
-        One with another requirement is cancelled and opened anew.
+        One of the same bytes with another requirement, or pending with another plan, is cancelled and opened anew.
         """
         ...
 
@@ -165,6 +165,10 @@ class DeskStore(Protocol):
 
     async def reviews(self, *, closed: bool, limit: int) -> Sequence[Review]:
         """Return review items, newest first."""
+        ...
+
+    async def review(self, review: str) -> Review | None:
+        """Return one review item, open or closed."""
         ...
 
     async def close_review(self, review: str, by: str, reason: str) -> Change:

@@ -75,12 +75,11 @@ def tally(
         return Standing(State.EXPIRED, approvals)
     if len(approvals) < requirement.quorum:
         return Standing(State.PENDING, approvals)
-    return Standing(
-        State.APPROVED,
-        approvals,
-        use_from_ms=max(vote.use_from_ms or 0 for vote in approvals),
-        use_until_ms=min([ask.expires_ms, *(vote.use_until_ms for vote in approvals if vote.use_until_ms is not None)]),
-    )
+    since = max(vote.use_from_ms or 0 for vote in approvals)
+    until = min([ask.expires_ms, *(vote.use_until_ms for vote in approvals if vote.use_until_ms is not None)])
+    # Consent that nobody may use any more is over, so that the same can be asked for again.
+    state = State.APPROVED if now_ms < until else State.EXPIRED
+    return Standing(state, approvals, use_from_ms=since, use_until_ms=until)
 
 
 def _counts(

@@ -106,6 +106,19 @@ class VoteKeys:
         """Return the revocation that `text` is; None where it is none, or not signed by a key of these."""
         return self._read(text, Revocation)
 
+    def votes(self, texts: Iterable[str]) -> list[Vote]:
+        """Return the votes among `texts`; whatever else there is, is left out."""
+        return [vote for text in texts if (vote := self.vote(text)) is not None]
+
+    def revocations(self, texts: Iterable[str]) -> dict[str, Revocation]:
+        """Return the latest revocation of each person among `texts`; whatever else there is, is left out."""
+        latest: dict[str, Revocation] = {}
+        for text in texts:
+            found = self.revocation(text)
+            if found is not None and found.time_ms >= latest.get(found.person, found).time_ms:
+                latest[found.person] = found
+        return latest
+
     def _read(self, text: str, kind: type[Statement]) -> Statement | None:
         key_id, _, rest = text.partition(".")
         payload_text, _, signature_text = rest.partition(".")

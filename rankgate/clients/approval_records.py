@@ -10,6 +10,8 @@ from rankgate.approvals import Ask, Event, Review, State, Stored
 __all__ = ["event_of", "fields_of", "requirement_text", "review_of", "stored_of"]
 
 _VOTE = b"vote:"
+# The last moment that is a date everywhere: ids of entries may be any number.
+_LATEST_MS = 253_402_300_799_999
 
 
 def requirement_text(ask: Ask) -> str:
@@ -65,7 +67,8 @@ def event_of(entry: bytes, fields: Mapping[bytes, bytes]) -> Event | None:
     """Return the event in an entry of the stream; None where it cannot be read."""
     try:
         cursor = _text(entry)
-        return Event(cursor, _text(fields[b"kind"]), _text(fields[b"approval"]), int(cursor.partition("-")[0]))
+        time_ms = min(int(cursor.partition("-")[0]), _LATEST_MS)
+        return Event(cursor, _text(fields[b"kind"]), _text(fields[b"approval"]), time_ms)
     except (KeyError, ValueError):
         return None
 

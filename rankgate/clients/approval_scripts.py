@@ -137,6 +137,7 @@ JOIN: Final = _script("""
 local record, bond, asked, denied, subject, tenant = KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
 local id, body, mac, expires, requirement = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local ids, caps, history = {ARGV[6], ARGV[7], ARGV[8]}, {tonumber(ARGV[9]), tonumber(ARGV[10])}, tonumber(ARGV[11])
+local use = ARGV[12]
 
 -- The records behind these names were passed by who read the names a moment ago.
 for place, key in ipairs({bond, asked, denied}) do
@@ -145,18 +146,26 @@ end
 local bound, pending, refused = KEYS[19], KEYS[20], KEYS[21]
 prune()
 
+local function supersede(old, its, was)
+  become(old, its, was, 'cancelled', 'cancelled')
+  redis.call('HSET', old, 'note', 'superseded')
+  redis.call('ZREM', subject, its)
+  redis.call('ZREM', tenant, its)
+end
+
 local same = look(bound, ids[1])
 if same and open[same.state] then
   if same.requirement == requirement then return {'joined', ids[1], show(bound)} end
-  become(bound, ids[1], same.state, 'cancelled', 'cancelled')
-  redis.call('HSET', bound, 'note', 'superseded')
-  redis.call('ZREM', subject, ids[1])
-  redis.call('ZREM', tenant, ids[1])
+  supersede(bound, ids[1], same.state)
 end
 local no = look(refused, ids[3])
 if no and no.state == 'denied' and now < no.expires then return {'denied', ids[3], show(refused)} end
 local other = look(pending, ids[2])
-if other and other.state == 'pending' then return {'variant', ids[2], show(pending)} end
+if other and other.state == 'pending' then
+  if redis.call('HGET', pending, 'use') ~= use then return {'variant', ids[2], show(pending)} end
+  -- The very same request, of which something else would be made by now.
+  supersede(pending, ids[2], other.state)
+end
 
 for place, key in ipairs({subject, tenant}) do
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
@@ -166,7 +175,7 @@ if redis.call('EXISTS', record) == 1 then return {'again'} end
 
 local till = expires + history
 redis.call('HSET', record, 'body', body, 'mac', mac, 'state', 'pending', 'expires', expires, 'revision', 0,
-           'requirement', requirement, 'changed', now)
+           'requirement', requirement, 'use', use, 'changed', now)
 redis.call('PEXPIREAT', record, till)
 redis.call('SET', bond, id, 'PXAT', till)
 redis.call('SET', asked, id, 'PXAT', till)
@@ -183,7 +192,7 @@ return {'opened', id, show(record)}
 """)
 """Keys: new record, bond, asked, denied, subject, tenant, and the records that the three names led to.
 
-Arguments: id, body, MAC, expiry, requirement, the three ids, the two caps, the time that history is kept.
+Arguments: id, body, MAC, expiry, requirement, the three ids, the two caps, the time that history is kept, use digest.
 Returns what was met, its id, and the record; `again` where the names lead elsewhere by now.
 """
 

@@ -91,7 +91,8 @@ class ApprovalStore(GateStore, DeskStore):
 
         A record that cannot be read is passed over as if it were not there.
         """
-        keys, body = self._keys, ask.encode()
+        keys = self._keys
+        asked = (ask.id, ask.encode(), mac, ask.expires_ms, requirement_text(ask))
         names = [keys.bond(ask), keys.asked(ask), keys.denied(ask)]
         unreadable = {b""}
         async with self._step():
@@ -102,7 +103,7 @@ class ApprovalStore(GateStore, DeskStore):
                 answer = await self._run(
                     scripts.JOIN,
                     [keys.record(ask.id), *names, *keys.pending(ask), *records],
-                    [ask.id, body, mac, ask.expires_ms, requirement_text(ask), *ids, *caps, self._history_ms],
+                    [*asked, *ids, *caps, self._history_ms, ask.use_digest],
                 )
                 met = answer[0].decode()
                 if met == Met.FULL:
@@ -207,6 +208,12 @@ class ApprovalStore(GateStore, DeskStore):
         )
         return [review for review in read if review is not None]
 
+    async def review(self, review: str) -> Review | None:
+        """Return one review item, open or closed; None where it is not there or cannot be read."""
+        async with self._step():
+            fields: Any = await self._client.hgetall(self._keys.review(review))
+            return review_of(review, fields)
+
     async def close_review(self, review: str, by: str, reason: str) -> Change:
         """Close a review item, once."""
         async with self._step():
@@ -238,15 +245,14 @@ class ApprovalStore(GateStore, DeskStore):
         if after == "$":
             async with self._guarded(_STEP_S):
                 last: Any = await self._reader.xrevrange(key, count=1)
-            after = last[0][0].decode("ascii") if last else "0-0"
+                after = last[0][0].decode("ascii") if last else "0-0"
             yield []
         while True:
             async with self._guarded(_BLOCK_ANSWER_S + _CONNECT_S):
                 answer: Any = await self._reader.xread({key: after}, count=_EVENTS, block=_BLOCK_MS)
-            entries = answer[0][1] if answer else []
-            if entries:
-                after = entries[-1][0].decode("ascii")
-            read = (event_of(entry, fields) for entry, fields in entries)
+                entries = answer[0][1] if answer else []
+                after = entries[-1][0].decode("ascii") if entries else after
+                read = [event_of(entry, fields) for entry, fields in entries]
             yield [event for event in read if event is not None]
 
     async def _newest(self, indices: Sequence[str], limit: int, before: str) -> list[str]:

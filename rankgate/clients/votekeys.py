@@ -12,12 +12,17 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from rankgate.approvals import VoteKeys
 from rankgate.errors import SettingsError
 
-__all__ = ["read_vote_keys"]
+__all__ = ["read_public_keys", "read_vote_keys"]
 
 
 def read_vote_keys(files: Iterable[Path]) -> VoteKeys:
-    """Return the Ed25519 keys in `files` (PEM, SubjectPublicKeyInfo). Raises SettingsError."""
-    return VoteKeys([_read(file) for file in files])
+    """Return what verifies votes by the keys in `files` (PEM, SubjectPublicKeyInfo). Raises SettingsError."""
+    return VoteKeys(read_public_keys(files))
+
+
+def read_public_keys(files: Iterable[Path]) -> list[Ed25519PublicKey]:
+    """Return the keys in `files`, for whoever has one more. Raises SettingsError."""
+    return [_read(file) for file in files]
 
 
 def _read(file: Path) -> Ed25519PublicKey:

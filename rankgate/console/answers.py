@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from types import ModuleType
-
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
+from rankgate.console import pages
 from rankgate.console.refusals import Refusal
 from rankgate.console.site import API
 
-__all__ = ["logged_out", "pages_module", "sign_in", "told"]
-
-
-def pages_module() -> ModuleType | None:
-    """Return the module of pages, None where this console serves the API alone."""
-    if find_spec("rankgate.console.pages") is None:
-        return None
-    from rankgate.console import pages
-
-    return pages
+__all__ = ["sign_in", "told"]
 
 
 def told(request: Request, refusal: Refusal, vote_fresh_s: int) -> Response:
@@ -36,33 +25,16 @@ def told(request: Request, refusal: Refusal, vote_fresh_s: int) -> Response:
             "type": "about:blank", "title": refusal.text, "status": refusal.status, "code": refusal.value,
         }  # fmt: skip
         return JSONResponse(problem, refusal.status, headers, "application/problem+json")
-    pages = pages_module()
-    if pages is None:
-        return PlainTextResponse(refusal.text, refusal.status)
-    answer: Response = pages.error_page(request, refusal.status, _TITLES.get(refusal.status, "Refused"), refusal.text)
-    return answer
+    return pages.error_page(request, refusal.status, _TITLES.get(refusal.status, "Refused"), refusal.text)
 
 
 def sign_in(request: Request) -> Response:
     """Return what somebody gets who is not logged in."""
-    pages = pages_module()
-    if pages is None:
-        return PlainTextResponse(Refusal.LOGIN_REQUIRED.text, 401)
     # What was sent is lost; the page to go back to is the one it was sent from at best.
     back = request.url.path if request.method == "GET" else "/"
     if request.method == "GET" and request.url.query:
         back += f"?{request.url.query}"
-    answer: Response = pages.sign_in_page(request, back, 401)
-    return answer
-
-
-def logged_out(request: Request) -> Response:
-    """Return what somebody gets who logged out."""
-    pages = pages_module()
-    if pages is None:
-        return PlainTextResponse("You are signed out.")
-    answer: Response = pages.signed_out_page(request)
-    return answer
+    return pages.sign_in_page(request, back, 401)
 
 
 _TITLES = {

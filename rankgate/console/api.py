@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -23,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from rankgate.approvals import OPEN, Choice, State
 from rankgate.console.people import Person
 from rankgate.console.refusals import Refusal, RefusedError
+from rankgate.console.showing import iso
 from rankgate.console.site import API, OPENID, Site, person_of
 from rankgate.strict import MalformedError, json_object
 
@@ -78,7 +78,7 @@ class _Api:
             {
                 "person": person.voter.person, "subject": person.voter.subject, "name": person.name,
                 "names": list(person.voter.names), "groups": list(person.voter.groups),
-                "roles": sorted(person.roles), "logged_in": _time(person.logged_in_ms),
+                "roles": sorted(person.roles), "logged_in": iso(person.logged_in_ms),
             }
         )  # fmt: skip
 
@@ -141,7 +141,7 @@ class _Api:
                     yield ServerSentEvent(comment="listening")
                     listening = True
                 for event in batch:
-                    data = json.dumps({"approval": event.approval, "time": _time(event.time_ms)})
+                    data = json.dumps({"approval": event.approval, "time": iso(event.time_ms)})
                     yield ServerSentEvent(data, event=event.kind, id=event.cursor)
                 if self._seconds() >= until:
                     return
@@ -171,7 +171,7 @@ class _Api:
 
 
 def plainly(value: Any, name: str = "") -> Any:
-    """Return a view as JSON values: `..._ms` members become RFC 3339 times without the ending, 0 becomes null."""
+    """Return a view as JSON values: `..._ms` members become RFC 3339 times without the ending, null for none."""
     if is_dataclass(value) and not isinstance(value, type):
         members = [(field.name, getattr(value, field.name)) for field in fields(value)]
     elif isinstance(value, msgspec.Struct):
@@ -183,14 +183,8 @@ def plainly(value: Any, name: str = "") -> Any:
     elif isinstance(value, Enum):
         return value.value
     else:
-        return _time(value) if name.endswith("_ms") else value
+        return (iso(value or 0) or None) if name.endswith("_ms") else value
     return {key.removesuffix("_ms"): plainly(item, key) for key, item in members}
-
-
-def _time(time_ms: int | None) -> str | None:
-    if not time_ms:
-        return None
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _id(request: Request) -> str:

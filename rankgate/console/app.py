@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,8 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rankgate.console import api
-from rankgate.console.answers import logged_out, pages_module
+from rankgate.console import api, pages
 from rankgate.console.guard import ByToken, Guard
 from rankgate.console.login import Login
 from rankgate.console.pace import Pace
@@ -37,7 +36,7 @@ def application(
         return PlainTextResponse("ok" if good else "not ready", 200 if good else 503)
 
     async def left(request: Request) -> Response:
-        return logged_out(request)
+        return pages.signed_out_page(request)
 
     routes: list[BaseRoute] = [
         Route("/livez", livez, methods=["GET"]),
@@ -47,7 +46,7 @@ def application(
         Route(LOGOUT, login.logout, methods=["POST"]),
         Route(LOGGED_OUT, left, methods=["GET"]),
         *api.routes(site, seconds),
-        *_pages(site),
+        *pages.routes(site),
     ]
     guard = Middleware(
         Guard, settings=site.settings, sessions=sessions, by_token=by_token, leaves_for=leaves_for,
@@ -59,8 +58,3 @@ def application(
 async def _to_the_guard(_: Request, error: Exception) -> Response:
     """Leave the answer to the guard, which gives every refusal the same form."""
     raise error
-
-
-def _pages(site: Site) -> Sequence[BaseRoute]:
-    pages = pages_module()
-    return () if pages is None else list(pages.routes(site))

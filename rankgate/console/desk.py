@@ -24,6 +24,7 @@ from rankgate.approvals import (
     Objection,
     Opener,
     Preview,
+    Review,
     Revocation,
     Signer,
     State,
@@ -100,6 +101,10 @@ class Desk:
             scanned += len(page)
             before = page[-1].ask.id
         return found[:limit]
+
+    async def look(self, person: Person, approval: str) -> Item:
+        """Return where the approval stands, without its preview; nothing is journaled."""
+        return item_of(person, self._sight(await self._read(person, approval)), self._now_ms())
 
     async def show(self, person: Person, approval: str) -> Detail:
         """Return the approval with its preview. That a preview was looked at is journaled first."""
@@ -227,15 +232,17 @@ class Desk:
             found = await self._store.reviews(closed=closed, limit=limit)
         return [review_of(person, review) for review in found if sees(person, review.ask)]
 
+    async def review(self, person: Person, review: str) -> ReviewItem:
+        """Return one review item, open or closed."""
+        return review_of(person, await self._review(person, review))
+
     async def close_review(self, person: Person, review: str, reason: str) -> None:
         """Say that somebody looked at it: neither the caller nor an owner of the machine."""
         _operates(person)
         reason = told_reason(reason)
-        async with _available():
-            found = await self._store.reviews(closed=False, limit=EVERY)
-        item = next((one for one in found if one.ask.id == review), None)
-        if item is None or not _is_itself(item.ask, item.body, review):
-            raise RefusedError(Refusal.NOT_FOUND)
+        item = await self._review(person, review)
+        if item.closed_ms:
+            raise RefusedError(Refusal.CLOSED)
         against = may_not_close(item.ask, person.voter)
         if against is not None:
             raise RefusedError(_OBJECTIONS[against])
@@ -247,13 +254,14 @@ class Desk:
             raise RefusedError(Refusal.CLOSED)
 
     async def expire_due(self) -> int:
-        """Close what nobody decided in time; return how many."""
+        """Close what nobody decided, or used, in time; return how many."""
         async with _available():
-            return await self._store.expire_due()
-
-    def events(self, after: str = "$") -> AsyncIterator[Sequence[Event]]:
-        """Yield that something changed after the cursor `after`, whoever may see it: no reason to tell what."""
-        return self._store.events(after)
+            count = await self._store.expire_due()
+        # The store knows when an approval ends, not until when those who agreed let it be used.
+        async for seen in self._open({State.APPROVED}):
+            if seen.standing(self._now_ms()).state is State.EXPIRED:
+                count += await self._settle(seen.stored, State.EXPIRED, "expired") is Change.DONE
+        return count
 
     async def watch(self, person: Person, after: str = "$") -> AsyncIterator[Sequence[Event]]:
         """Yield what changes after the cursor `after` (`$`: from now on) of what `person` may see.
@@ -274,12 +282,12 @@ class Desk:
             visible[approval] = stored is not None and sees(person, stored.ask)
         return visible[approval]
 
-    async def _open(self) -> AsyncIterator[Sight]:
-        """Yield every open approval."""
+    async def _open(self, states: Collection[State] = OPEN) -> AsyncIterator[Sight]:
+        """Yield every open approval, or those in one of `states`."""
         before = ""
         for _ in range(EVERY // PAGE):
             async with _available():
-                page = await self._store.listing(OPEN, PAGE, before)
+                page = await self._store.listing(states, PAGE, before)
             for stored in page:
                 yield self._sight(stored)
             if len(page) < PAGE:
@@ -344,6 +352,13 @@ class Desk:
         if not sees(person, stored.ask):
             raise RefusedError(Refusal.NOT_FOUND)
         return stored
+
+    async def _review(self, person: Person, review: str) -> Review:
+        async with _available():
+            found = await self._store.review(review)
+        if found is None or not _is_itself(found.ask, found.body, review) or not sees(person, found.ask):
+            raise RefusedError(Refusal.NOT_FOUND)
+        return found
 
     async def _settle(self, stored: Stored, state: State, kind: str, person: str = "", statement: str = "") -> Change:
         async with _available():

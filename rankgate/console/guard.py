@@ -24,7 +24,7 @@ from rankgate.console.people import Person
 from rankgate.console.refusals import Refusal, RefusedError
 from rankgate.console.sessions import Sessions
 from rankgate.console.settings import ConsoleSettings
-from rankgate.console.site import API, CSRF_FIELD, PUBLIC
+from rankgate.console.site import API, CSRF_FIELD, LIVE, PUBLIC
 
 __all__ = ["ByToken", "Guard", "origin_of"]
 
@@ -34,8 +34,6 @@ BODY_BYTES = 65_536
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
 _PROBES = frozenset({"/livez", "/readyz"})
-# A browser asks for it by itself, for as long as a page is open.
-_BY_ITSELF = frozenset({"/live"})
 _STATUS = {404: Refusal.NOT_FOUND, 405: Refusal.METHOD_REFUSED, 413: Refusal.TOO_LARGE}
 
 ByToken = Callable[[list[bytes]], Awaitable[Person]]
@@ -100,7 +98,7 @@ class Guard:
             if at_api:
                 person = await self._by_token(_values(request.headers, "authorization"))
             else:
-                person = self._sessions.person(request, idle=path in _BY_ITSELF)
+                person = self._sessions.person(request, idle=_is_by_itself(request))
         if unsafe:
             self._from_here(request, at_api=at_api)
             if person is not None and not self._pace.allows(person.voter.person):
@@ -207,6 +205,11 @@ def _values(headers: Headers, name: str) -> list[bytes]:
 
 def _below(path: str, parent: str) -> bool:
     return path == parent or path.startswith(f"{parent}/")
+
+
+def _is_by_itself(request: Request) -> bool:
+    """Tell whether a page that is open asks, not a person: for its feed, or through htmx for what the feed told."""
+    return request.url.path == LIVE or request.headers.get("hx-request") == "true"
 
 
 def _is_public(path: str) -> bool:

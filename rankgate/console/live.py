@@ -21,12 +21,12 @@ from rankgate.console.refusals import RefusedError
 from rankgate.console.site import person_of
 from rankgate.console.views import Item
 
-__all__ = ["LIVE", "feed", "versions"]
+__all__ = ["feed", "versions"]
 
-LIVE = "/live"
 ITEMS = 200
-# Also without an event: time alone closes what nobody decided.
-LOOK_S = 10.0
+# Also without an event: time alone closes what nobody decided. And no more often than this, however much happens: each
+# look verifies every vote that is shown.
+LOOK_S, LEAST_S = 10.0, 0.5
 # A browser connects again by itself; by then its session was looked at again.
 LONGEST_S = 300.0
 RETRY_MS = 3000
@@ -52,14 +52,17 @@ def feed(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
 
 async def _changes(desk: Desk, person: Person) -> AsyncIterator[ServerSentEvent]:
     started, looked, last = time.monotonic(), float("-inf"), ""
+    changed = False
     try:
         async for batch in desk.watch(person):
             now = time.monotonic()
             if now - started > LONGEST_S:
                 return
-            if not batch and now - looked < LOOK_S:
+            changed = changed or bool(batch)
+            # What is put off is not lost: a batch comes every second, if an empty one.
+            if now - looked < (LEAST_S if changed else LOOK_S):
                 continue
-            looked = now
+            looked, changed = now, False
             items = await desk.listing(person, OPEN, ITEMS)
             version, each = versions(items)
             if version != last:

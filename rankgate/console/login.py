@@ -52,7 +52,8 @@ class Login:
         self._journal = journal
         self._clock = clock
         self._pace = Pace(30, 60)
-        self._refusals = Pace(60, 60)
+        # An entry takes some 700 bytes: a megabyte a day at the most, which fills no journal.
+        self._refusals = Pace(60, 3600)
 
     async def begin(self, request: Request) -> Response:
         """Send the browser to the issuer; `?again=1` asks for the password anew."""

@@ -21,12 +21,12 @@ from starlette.staticfiles import StaticFiles
 
 from rankgate.approvals import OPEN, Choice, State, new_approval_id
 from rankgate.console import showing
-from rankgate.console.live import LIVE, feed, versions
+from rankgate.console.live import feed, versions
 from rankgate.console.people import Person
-from rankgate.console.receipt import Reader, UnreadableError, is_decision_id, time_of
+from rankgate.console.receipt import Entry, Reader, UnreadableError, is_decision_id, time_of
 from rankgate.console.refusals import Refusal, RefusedError
-from rankgate.console.site import LOGIN, LOGOUT, Site, person_of
-from rankgate.console.views import Detail, Item
+from rankgate.console.site import LIVE, LOGIN, LOGOUT, Site, person_of
+from rankgate.console.views import Detail, Item, ReviewItem
 
 __all__ = ["error_page", "routes", "sign_in_page", "signed_out_page"]
 
@@ -51,6 +51,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
     return [
         Route("/", pages.queue, methods=["GET"]),
         Route("/approvals/{approval}", pages.approval, methods=["GET"]),
+        Route("/approvals/{approval}/standing", pages.standing, methods=["GET"]),
         Route("/approvals/{approval}/vote", pages.vote, methods=["POST"]),
         Route("/approvals/{approval}/withdraw", pages.withdraw, methods=["POST"]),
         Route("/approvals/{approval}/cancel", pages.cancel, methods=["POST"]),
@@ -115,6 +116,11 @@ class _Pages:
         person = person_of(request)
         return self._detail(person, await self._desk.show(person, _approval_id(request)))
 
+    async def standing(self, request: Request) -> Response:
+        """Answer with the one part of an approval's page that changes; it shows no preview."""
+        item = await self._desk.look(person_of(request), _approval_id(request))
+        return _page("standing.html", item=item, version=versions([item])[1][item.id])
+
     async def vote(self, request: Request) -> Response:
         person, approval = person_of(request), _approval_id(request)
         form = await request.form()
@@ -177,25 +183,25 @@ class _Pages:
         person, decision = person_of(request), request.path_params["decision"]
         if not is_decision_id(decision):
             raise RefusedError(Refusal.NOT_FOUND)
-        approval = await self._approval_of(person, decision)
         found, missing = None, ""
         try:
             found = await run_in_threadpool(self._reader.find, decision) if self._reader else None
         except UnreadableError:
             missing = "unreadable"
-        consent = found.decision.consent if found and found.decision else None
-        # Without a role people see what their groups are asked about, and so the receipts of that.
-        asked = consent is not None and not set(consent.groups).isdisjoint(person.voter.groups)
-        if not (person.may_view or approval or asked or await self._reviewed(person, decision)):
-            raise RefusedError(Refusal.NOT_FOUND)
         if found is None:
             missing = missing or "no trail"
         elif found.decision is None and found.completion is None:
             missing = "cut" if found.cut else "absent"
+        approval, review = await self._consent(person, decision, found.decision if found else None)
+        consent = found.decision.consent if found and found.decision else None
+        # Without a role people see what their groups are asked about, and so the receipts of that.
+        asked = consent is not None and not set(consent.groups).isdisjoint(person.voter.groups)
+        if not (person.may_view or approval or review or asked):
+            raise RefusedError(Refusal.NOT_FOUND)
         return _page(
             "receipt.html", 200 if not missing else 404 if missing == "absent" else 503, person=person,
             here="receipts", id=decision, made_ms=time_of(decision), found=found, missing=missing, approval=approval,
-            consent=consent,
+            review=review, consent=consent,
         )  # fmt: skip
 
     async def reviews(self, request: Request) -> Response:
@@ -210,7 +216,7 @@ class _Pages:
             if error.refusal is Refusal.REASON_INVALID:
                 return await self._reviews(person, 422, at=review, typed=reason, wrong=_REASON_WANTED)
             if error.refusal is Refusal.NOT_FOUND:
-                gone = "This review was closed already, or there is none of this name."
+                gone = "There is no review of this name."
                 return await self._reviews(person, error.refusal.status, elsewhere=gone)
             if error.refusal in _AGAIN:
                 return await self._reviews(person, error.refusal.status, elsewhere=error.refusal.text)
@@ -264,15 +270,34 @@ class _Pages:
             before = page[-1].id
         return found, before
 
-    async def _approval_of(self, person: Person, decision: str) -> Item | None:
-        """Return the approval that a decision opened or used, as far as it can be found and `person` may see it."""
+    async def _consent(
+        self, person: Person, decision: str, entry: Entry | None
+    ) -> tuple[Item | None, ReviewItem | None]:
+        """Return the approval that a decision met, or the review that it left, as far as `person` may see it.
+
+        The decision's entry in the trail names it. Without an entry it is looked for among those of that time.
+        """
+        if entry is None:
+            return await self._asked_by(person, decision), await self._left_by(person, decision)
+        if not _APPROVAL_ID.fullmatch(entry.approval):
+            return None, None
+        try:
+            if entry.broke_glass:
+                return None, await self._desk.review(person, entry.approval)
+            return await self._desk.look(person, entry.approval), None
+        except RefusedError as error:
+            if error.refusal is not Refusal.NOT_FOUND:
+                raise
+            return None, None
+
+    async def _asked_by(self, person: Person, decision: str) -> Item | None:
         after = new_approval_id((time_of(decision) + 1000) / 1000, (1 << 80) - 1)
         items = _proper(await self._desk.listing(person, list(State), _QUEUE, after))
         return next((item for item in items if decision in {item.decision_id, item.used_by}), None)
 
-    async def _reviewed(self, person: Person, decision: str) -> bool:
+    async def _left_by(self, person: Person, decision: str) -> ReviewItem | None:
         reviews = [*await self._desk.reviews(person), *await self._desk.reviews(person, closed=True)]
-        return any(review.decision_id == decision for review in reviews)
+        return next((review for review in reviews if review.decision_id == decision), None)
 
     async def _reviews(
         self, person: Person, status: int = 200, *, at: str = "", typed: str = "", wrong: str = "", elsewhere: str = ""

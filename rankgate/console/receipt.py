@@ -50,7 +50,6 @@ class Consent(msgspec.Struct, frozen=True):
     state: str
     groups: tuple[str, ...] = ()
     votes: tuple[Ballot, ...] = ()
-    break_glass: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,12 @@ class Entry:
             return None
 
     @property
+    def approval(self) -> str:
+        """Return the id of the approval that the decision met, or of the review it left; empty for none."""
+        name = _object(self.ours, "approval").get("id")
+        return name if isinstance(name, str) else ""
+
+    @property
     def consent(self) -> Consent | None:
         """Return whose consent the call needed, as it was recorded; None where it needed none."""
         approval = _object(self.ours, "approval")
@@ -101,6 +106,11 @@ class Entry:
             return msgspec.convert(approval, Consent) if approval else None
         except msgspec.ValidationError:
             return None
+
+    @property
+    def broke_glass(self) -> bool:
+        """Tell whether the call went ahead without people: then `approval` names a review."""
+        return bool(_object(self.ours, "approval").get("break_glass"))
 
     @property
     def raw(self) -> str:

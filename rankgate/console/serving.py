@@ -8,14 +8,16 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
@@ -27,6 +29,7 @@ from rankgate.clients.metrics import new_registry
 from rankgate.clients.openid import OpenId, read_secret
 from rankgate.clients.probes import Health
 from rankgate.clients.slot import Slot
+from rankgate.clients.votekeys import read_public_keys
 from rankgate.console.app import application
 from rankgate.console.desk import Desk
 from rankgate.console.guard import origin_of
@@ -50,19 +53,19 @@ EXPIRE_S = 5.0
 STOP_S = 10
 
 
+@dataclass(frozen=True, slots=True)
 class Keys:
     """What the console signs with, verifies by and opens previews with."""
 
-    def __init__(self, signer: Signer, votes: VoteKeys, opener: Opener | None) -> None:
-        self.signer = signer
-        self.votes = votes
-        self.opener = opener
+    signer: Signer
+    votes: VoteKeys
+    opener: Opener | None
 
 
 def keys_of(settings: ConsoleSettings) -> Keys:
     """Read the files of keys; raises SettingsError naming the setting and the remedy."""
     own = _private_key(settings.vote_key_file)
-    before = [_public_key(path) for path in settings.vote_keys]
+    before = read_public_keys(settings.vote_keys)
     opener = None
     if settings.preview_key_file is not None:
         lines = _text("preview_key_file", settings.preview_key_file).splitlines()
@@ -104,15 +107,14 @@ async def assembled(settings: ConsoleSettings) -> AsyncIterator[Starlette]:
             return all((await parts()).values())
 
         registry = new_registry(Slot(ROLE, 0))
-        expiring = asyncio.create_task(_expire(desk))
-        stack.push_async_callback(_ended, expiring)
+        _beside(stack, "expiring", _expire(desk))
         if settings.webhook.url is not None and settings.webhook.secret_file is not None:
             sender = WebhookSender(
                 settings.webhook.url, settings.webhook.secret_file, store.events, looking(store),
                 CursorFile(settings.journal.directory / "webhook-cursor"), deployment=settings.deployment,
                 public_url=settings.origin, kinds=settings.webhook.events, registry=registry,
             )  # fmt: skip
-            stack.push_async_callback(_ended, asyncio.create_task(sender.run()))
+            _beside(stack, "webhook", sender.run())
         with contextlib.suppress(GateError):
             # Known before the first page, so that its logout may lead to the issuer.
             await openid.metadata()
@@ -210,6 +212,19 @@ async def _expire(desk: Desk) -> None:
         await asyncio.sleep(EXPIRE_S)
 
 
+def _beside(stack: contextlib.AsyncExitStack, name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Let `work` run until the end of `stack`. It has none of its own: where a fault ends it, the log says so."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_told)
+    stack.push_async_callback(_ended, task)
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        # The kind alone: the text may quote what was sent.
+        log.error("task_failed", task=task.get_name(), error=type(error).__name__)
+
+
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -224,16 +239,6 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
         raise SettingsError(
             "vote_key_file holds no Ed25519 private key in PEM without a password; `rankgate console keys` makes one"
         )
-    return key
-
-
-def _public_key(path: Path) -> Ed25519PublicKey:
-    try:
-        key = load_pem_public_key(_text("vote_keys", path).encode())
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PublicKey):
-        raise SettingsError(f"vote_keys: {path} holds no Ed25519 public key in PEM")
     return key
 
 

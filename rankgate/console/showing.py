@@ -67,7 +67,7 @@ _CLOSED: Mapping[State, str] = {
     State.PENDING: "Nobody decided in time.",
     State.APPROVED: "It was approved, and not used in time.",
     State.DENIED: "One refusal is enough. Its caller was told no.",
-    State.EXPIRED: "Nobody decided in time.",
+    State.EXPIRED: "Its time ran out before it was decided and used.",
     State.CANCELLED: "It was closed without a decision.",
     State.CONSUMED: "It was used, once. It cannot be used again.",
 }

@@ -64,15 +64,10 @@ class Sight:
 
 def sight(stored: Stored, keys: VoteKeys) -> Sight:
     """Verify what is signed of `stored`; what does not verify, or is about something else, is left out."""
-    votes = [vote for text in stored.votes if (vote := keys.vote(text)) is not None]
-    revocations: dict[str, Revocation] = {}
-    for text in stored.revocations:
-        found = keys.revocation(text)
-        if found is not None and found.time_ms >= revocations.get(found.person, found).time_ms:
-            revocations[found.person] = found
     record = record_digest(stored.body)
-    mine = sorted((vote for vote in votes if vote.approval == stored.ask.id), key=lambda vote: vote.time_ms)
-    return Sight(stored, record, tuple(mine), revocations)
+    mine = (vote for vote in keys.votes(stored.votes) if vote.approval == stored.ask.id)
+    votes = sorted(mine, key=lambda vote: vote.time_ms)
+    return Sight(stored, record, tuple(votes), keys.revocations(stored.revocations))
 
 
 def sees(person: Person, ask: Ask) -> bool:

@@ -11,7 +11,19 @@ from rankgate.console.people import Person
 from rankgate.console.refusals import Refusal, RefusedError
 from rankgate.console.settings import ConsoleSettings
 
-__all__ = ["API", "CALLBACK", "CSRF_FIELD", "LOGGED_OUT", "LOGIN", "LOGOUT", "OPENID", "PUBLIC", "Site", "person_of"]
+__all__ = [
+    "API",
+    "CALLBACK",
+    "CSRF_FIELD",
+    "LIVE",
+    "LOGGED_OUT",
+    "LOGIN",
+    "LOGOUT",
+    "OPENID",
+    "PUBLIC",
+    "Site",
+    "person_of",
+]
 
 LOGIN = "/login"
 """GET begins a login; `?next=/path` is where it returns to, `?again=1` asks for the password anew."""
@@ -22,6 +34,8 @@ LOGGED_OUT = "/logged-out"
 API = "/api/v1"
 """Everything below takes bearer tokens, never a cookie."""
 OPENID = "/api/v1/openid"
+LIVE = "/live"
+"""The feed that tells an open page when something changed."""
 PUBLIC = (LOGIN, CALLBACK, LOGGED_OUT, OPENID, "/livez", "/readyz", "/static/")
 """What is served without a login: these paths, and everything below those that end in a slash."""
 CSRF_FIELD = "csrf"

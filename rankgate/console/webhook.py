@@ -34,6 +34,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from rankgate.approvals import DeskStore, Event, Review, State, Stored
 from rankgate.clients.disk import replace_file
+from rankgate.console.showing import iso
 from rankgate.errors import GateError
 
 __all__ = ["EVENTS", "CursorFile", "WebhookSender", "looking"]
@@ -54,7 +55,6 @@ TIMEOUT_S = 10.0
 STORE_PAUSE_S = 2.0
 # Of this many approvals it is known what was told of them last.
 REMEMBERED = 10_000
-REVIEWS = 1000
 _STATES_OF_OPENED = {"opened": "pending", "review_opened": "open", "review_closed": "closed"}
 _CURSOR = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 
@@ -193,7 +193,7 @@ class WebhookSender:
         page = "reviews" if isinstance(found, Review) else f"approvals/{ask.id}"
         body = {
             "type": EVENTS[kind],
-            "timestamp": _time(event.time_ms),
+            "timestamp": iso(event.time_ms),
             "data": {
                 "id": ask.id,
                 "state": _STATES_OF_OPENED.get(kind, kind),
@@ -269,14 +269,7 @@ def looking(store: DeskStore) -> Look:
     """Return how to look an id up in `store`, whether it is an approval's or a review item's."""
 
     async def look(identity: str) -> Stored | Review | None:
-        stored = await store.read(identity)
-        if stored is not None:
-            return stored
-        for closed in (False, True):
-            for review in await store.reviews(closed=closed, limit=REVIEWS):
-                if review.ask.id == identity:
-                    return review
-        return None
+        return await store.read(identity) or await store.review(identity)
 
     return look
 
@@ -284,7 +277,3 @@ def looking(store: DeskStore) -> Look:
 def _is_secret(line: str) -> bool:
     # Standard Webhooks: 24 to 64 bytes. A shorter one could be guessed.
     return re.fullmatch(r"whsec_[A-Za-z0-9+/]{32,86}={0,2}", line) is not None
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ STEPS: dict[str, Step] = {
     "revoke": lambda store: store.revoke("ann", "s"),
     "open_review": lambda store: store.open_review(an_ask(), "", 1, 60),
     "reviews": lambda store: store.reviews(closed=False, limit=5),
+    "review": lambda store: store.review("apr-1"),
     "close_review": lambda store: store.close_review("apr-1", "ann", ""),
     "expire_due": lambda store: store.expire_due(),
     "events": lambda store: anext(store.events()),
@@ -362,7 +364,29 @@ async def test_strange_reviews_and_events_are_passed_over(server: Server, store:
         client.xadd(f"{PREFIX}events", {"kind": b"\xff"})
         client.xadd(f"{PREFIX}events", {"kind": b"\xff", "approval": "a"})
     assert [review.ask for review in await store.reviews(closed=False, limit=9)] == [asks[3]]
+    assert [await store.review(asks[number].id) for number in (0, 2)] == [None, None]
+    assert await fault(lambda one: one.review(asks[1].id), store) == "wrong_type"
     assert len(await anext(store.events("0-0"))) == 4
+
+
+@pytest.mark.parametrize("answer", [[["stream"]], [["stream", [["1-0"]]]], 7, [["stream", [[b"\xff", {}]]]]])
+async def test_an_answer_that_is_no_stream_is_a_fault_like_any_other(
+    store: ApprovalStore, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    async def said(*_: object, **__: object) -> object:
+        return answer
+
+    monkeypatch.setattr(store._reader, "xread", said)
+    monkeypatch.setattr(store._reader, "xrevrange", said)
+    assert await fault(lambda one: anext(one.events("0-0")), store)
+    assert await fault(lambda one: anext(one.events()), store)
+
+
+async def test_no_event_is_later_than_there_are_dates(server: Server, store: ApprovalStore) -> None:
+    with server.client() as client:
+        client.xadd(f"{PREFIX}events", {"kind": "opened", "approval": "a"}, id="9999999999999999-0")
+    (event,) = await anext(store.events("0-0"))
+    assert datetime.fromtimestamp(event.time_ms / 1000, UTC).year == 9999
 
 
 async def test_a_due_entry_that_disagrees_with_its_record_follows_the_record(

@@ -169,6 +169,15 @@ async def test_a_review_is_listed_and_closed(console: Running) -> None:
         assert len((await boss.get("/api/v1/reviews?state=closed")).json()["reviews"]) == 1
 
 
+async def test_a_record_with_times_that_are_no_dates_hides_no_other(console: Running) -> None:
+    fine = put(console)
+    console.table.store.put(make_ask(77, opened_ms=2**62, expires_ms=2**62))
+    async with console.api() as api:
+        listed = {one["id"]: one for one in (await api.get("/api/v1/approvals")).json()["approvals"]}
+    assert len(listed) == 2 and listed[fine.id]["opened"]
+    assert listed[make_ask(77).id]["opened"] is None
+
+
 @pytest.mark.parametrize(
     "path",
     ["approvals?state=lost", "approvals?limit=0", "approvals?limit=201", "approvals?limit=1&limit=2",
@@ -219,7 +228,9 @@ async def test_unknown_paths_and_methods_are_problems_too(console: Running) -> N
 
 
 async def test_who_tries_too_often_has_to_wait(console: Running) -> None:
+    told: list[tuple[int, str]] = []
+    # Tries come back with time: a slow machine gets some more.
     async with console.api() as api:
-        answers = [await api.post("/api/v1/revocations", json={}) for _ in range(61)]
-    assert problem(answers[-1]) == (429, "rate_limited")
-    assert problem(answers[-2])[0] != 429
+        while (429, "rate_limited") not in told and len(told) < 1000:
+            told.append(problem(await api.post("/api/v1/revocations", json={})))
+    assert told[-1] == (429, "rate_limited") and len(told) > 60

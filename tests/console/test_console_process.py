@@ -22,6 +22,7 @@ from fakes.journal import bodies, log_folders
 from fakes.provider import log_in_at, running_provider
 from fakes.valkey import Server
 from fakes.valkey import running as valkey
+from fakes.waiting import until
 
 from rankgate.approvals import Caps, Opener, Preview, Sealer, State, VoteKeys, Voter, record_digest
 from rankgate.cli import root
@@ -358,3 +359,27 @@ def test_a_port_that_cannot_be_had_is_named(tmp_path: Path) -> None:
         answer = CliRunner().invoke(root, ["console", "--config", str(file)])
     assert answer.exit_code == 1
     assert f"listen.port {port}" in answer.output
+
+
+async def test_work_that_a_fault_ended_is_told_and_work_that_was_ended_is_not() -> None:
+    from contextlib import AsyncExitStack
+
+    from structlog.testing import capture_logs
+
+    from rankgate.console.serving import _beside
+
+    async def faulty() -> None:
+        raise ValueError("a secret")
+
+    async def steady() -> None:
+        await asyncio.Event().wait()
+
+    with capture_logs() as logs:
+        async with AsyncExitStack() as stack:
+            _beside(stack, "faulty", faulty())
+            _beside(stack, "steady", steady())
+            await until(lambda: bool(logs))
+    assert [(entry["event"], entry["task"], entry["error"]) for entry in logs] == [
+        ("task_failed", "faulty", "ValueError")
+    ]
+    assert "secret" not in str(logs)

@@ -243,9 +243,20 @@ async def test_a_review_is_closed_once_and_never_by_who_called_or_owns_the_machi
         assert [one.may_close for one in await table.desk.reviews(owner)] == [False]
     operator = person("otto", "operators", roles=(Role.OPERATE,))
     await table.desk.close_review(operator, review.id, "looked at it")
-    assert await refused(table.desk.close_review(operator, review.id, "again")) is Refusal.NOT_FOUND
+    assert await refused(table.desk.close_review(operator, review.id, "again")) is Refusal.CLOSED
+    assert await refused(table.desk.close_review(operator, "apr-other", "again")) is Refusal.NOT_FOUND
     (closed,) = await table.desk.reviews(operator, closed=True)
     assert (closed.closed_by, closed.closed_reason) == (operator.voter.person, "looked at it")
+
+
+async def test_a_look_shows_no_preview_and_a_review_is_shown_to_those_who_see_it(table: Table) -> None:
+    ask, review = put(table, preview=table.sealed()), make_ask(9, break_glass="the index was down")
+    table.store.put_review(review)
+    item = await table.desk.look(person(), ask.id)
+    assert item.id == ask.id and not hasattr(item, "preview") and not table.journal.kinds
+    assert (await table.desk.review(person(), review.id)).reason == "the index was down"
+    for hidden in (table.desk.look(person("eve", "others"), ask.id), table.desk.review(person("eve", "x"), review.id)):
+        assert await refused(hidden) is Refusal.NOT_FOUND
 
 
 async def test_the_journal_holds_a_vote_before_the_store_does(table: Table) -> None:
@@ -318,6 +329,19 @@ async def test_consent_can_be_limited_in_time(table: Table) -> None:
     assert vote.use_until_ms == NOW_MS + 60_000
     other = put(table, 2)
     assert await refused(table.desk.vote(person(), other.id, record(other), APPROVE, "x", 0)) is Refusal.INPUT_INVALID
+
+
+async def test_consent_that_nobody_used_in_time_is_closed_so_that_the_same_can_be_asked_again(table: Table) -> None:
+    short, long = put(table), put(table, 2)
+    await table.desk.vote(person(), short.id, record(short), APPROVE, "quickly", use_within_s=60)
+    await table.desk.vote(person(), long.id, record(long), APPROVE, "at leisure")
+    table.now_ms += 59_999
+    assert await table.desk.expire_due() == 0
+    table.now_ms += 1
+    assert (await table.desk.look(person(), short.id)).state is State.EXPIRED
+    assert await table.desk.expire_due() == 1
+    assert [table.store.approvals[one.id].state for one in (short, long)] == [State.EXPIRED, State.APPROVED]
+    assert await table.desk.expire_due() == 0
 
 
 async def test_a_store_that_is_away_is_said_to_be_away(table: Table) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import time
@@ -22,7 +23,7 @@ from fakes.valkey import running as valkey
 
 from ext_authz.server import new_decision_id
 from rankgate.approvals import Ask, Caller, Choice, Preview, Requirement, State, Vote, record_digest
-from rankgate.audit import Call
+from rankgate.audit import Approval, Ballot, Call
 from rankgate.audit import Caller as AuditCaller
 from rankgate.audit.entry import to_fields
 from rankgate.audit.names import stream_key
@@ -477,8 +478,13 @@ async def test_history_by_state_and_subject_a_page_at_a_time(console: Running, a
 async def test_a_receipt_tells_the_whole_story(server: Server) -> None:
     async with running(audit={"redis_url": server.url}) as console, console.browser() as browser:
         await console.log_in(browser, **OPERATOR)
-        receipt = ship(server, console.table.now_ms, policy_reasons=("within hours",))
-        ask = put(console, decision_id=receipt)
+        # Of an approval that another call opened, and that many are younger than.
+        ask = put(console, decision_id=new_decision_id(console.table.now_ms / 1000))
+        for number in range(300, 520):
+            console.table.store.put(make_ask(number, console.table.now_ms))
+        receipt = ship(
+            server, console.table.now_ms, policy_reasons=("within hours",), approval=Approval(ask.id, "consumed")
+        )
         decide(console, ask, "grace", Choice.APPROVE, "Checked with payroll.", State.APPROVED)
         form = (await read(browser, "/receipts")).form("/receipts")
         answer = await browser.get(form.action, params={"id": f" {receipt} "})
@@ -501,10 +507,33 @@ async def test_a_receipt_tells_the_whole_story(server: Server) -> None:
             await read(stranger, f"/receipts/{receipt}", 404)
 
 
+async def test_the_receipt_of_a_call_that_broke_the_glass_leads_to_its_review(server: Server) -> None:
+    async with running(audit={"redis_url": server.url}) as console, console.browser() as browser:
+        await console.log_in(browser, **OPERATOR)
+        review = make_ask(7, console.table.now_ms, break_glass="the index was down")
+        console.table.store.put_review(review)
+        receipt = ship(
+            server, console.table.now_ms, approval=Approval(review.id, "consumed", break_glass="the index was down")
+        )
+        page = await read(browser, f"/receipts/{receipt}")
+        assert "the index was down" in page.text
+        assert list(page.all("a", href=f"/reviews#review-{review.id}"))
+
+
+async def test_an_approval_that_is_gone_or_no_approval_leaves_a_receipt_without_one(server: Server) -> None:
+    async with running(audit={"redis_url": server.url}) as console, console.browser() as browser:
+        await console.log_in(browser, **OPERATOR)
+        for number, name in enumerate((make_ask(1).id, "../x", "")):
+            receipt = ship(server, console.table.now_ms + 10 * number, approval=Approval(name, "consumed"))
+            assert "No approval that you may see" in (await read(browser, f"/receipts/{receipt}")).text
+
+
 async def test_a_receipt_tells_who_agreed_when_the_approval_itself_is_gone(server: Server) -> None:
     async with running(audit={"redis_url": server.url}) as console, console.browser() as browser:
         await console.log_in(browser, **OPERATOR)
-        receipt = ship(server, console.table.now_ms)
+        votes = (Ballot("grace", "approve", "agreed", console.table.now_ms),)
+        consent = Approval("apr-gone", "consumed", ("data-protection",), 1, votes)
+        receipt = ship(server, console.table.now_ms, approval=consent)
         page = await read(browser, f"/receipts/{receipt}")
         assert "consumed when it was decided" in page.text
         assert "grace approved" in page.text
@@ -556,8 +585,8 @@ async def test_reviews_are_closed_with_a_reason(console: Running, ada: httpx.Asy
     assert (await press(ada, form, reason="Looked at the receipt.")).status_code == 303
     assert "Looked at the receipt." in (await read(ada, "/reviews")).text
     late = await press(ada, form, reason="Again.")
-    assert late.status_code == 404
-    assert "This review was closed already" in late.text
+    assert late.status_code == 409
+    assert "This is closed" in late.text
 
 
 # --- signing out, and what follows what changes
@@ -568,6 +597,32 @@ async def test_signing_out_is_a_form(console: Running, ada: httpx.AsyncClient) -
     assert (await press(ada, form)).status_code == 303
     assert "You are signed out" in (await read(ada, "/logged-out")).text
     await read(ada, "/", 401)
+
+
+async def test_an_open_page_asks_for_what_changed_without_looking_at_the_preview_again(
+    console: Running, ada: httpx.AsyncClient
+) -> None:
+    ask = put(console, preview=Preview("who is <PERSON>?"))
+    standing = (await read(ada, f"/approvals/{ask.id}")).one("section", id="standing")
+    assert console.table.journal.kinds.count("preview_viewed") == 1
+    decide(console, ask, "grace", Choice.APPROVE, "Checked.", State.APPROVED)
+    part = await read(ada, str(standing["hx-get"]))
+    (again,) = part.all("section")
+    assert (again["id"], again["hx-get"]) == ("standing", standing["hx-get"])
+    assert again["data-version"] != standing["data-version"] and "Checked." in part.source
+    assert "who is" not in part.source
+    assert console.table.journal.kinds.count("preview_viewed") == 1
+
+
+async def test_what_a_page_asks_for_by_itself_keeps_no_session_alive(console: Running, ada: httpx.AsyncClient) -> None:
+    ask = put(console)
+    (session,) = console.sessions._sessions.values()
+    seen = session.seen
+    for path in ("/", f"/approvals/{ask.id}/standing"):
+        assert (await ada.get(path, headers={"hx-request": "true"})).status_code == 200
+    assert session.seen == seen
+    await ada.get("/")
+    assert session.seen > seen
 
 
 async def changes(console: Running, who: Any) -> AsyncIterator[dict[str, Any]]:
@@ -590,6 +645,35 @@ async def test_the_feed_tells_versions_of_what_its_reader_may_see(console: Runni
     second = await asyncio.wait_for(anext(feed), 5)
     assert (second["pending"], second["items"]) == (0, {})
     assert hidden.id not in json.dumps(second)
+    await feed.aclose()
+
+
+async def test_however_much_happens_a_page_looks_no_more_often_than_it_may(
+    console: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    listing = console.table.desk.listing
+
+    async def counted(*args: Any) -> Any:
+        looks.append(time.monotonic())
+        return await listing(*args)
+
+    monkeypatch.setattr(live, "LEAST_S", 0.2)
+    monkeypatch.setattr(console.table.desk, "listing", counted)
+    feed = changes(console, person())
+    await asyncio.wait_for(anext(feed), 5)
+
+    async def happening() -> None:
+        for number in range(100, 140):
+            console.table.store.put(make_ask(number, console.table.now_ms))
+            await asyncio.sleep(0.01)
+
+    more = asyncio.create_task(happening())
+    seen = await asyncio.wait_for(anext(feed), 5)
+    while len(seen["items"]) < 40:
+        seen = await asyncio.wait_for(anext(feed), 5)
+    await more
+    assert all(later - earlier >= 0.2 for earlier, later in itertools.pairwise(looks))
     await feed.aclose()
 
 

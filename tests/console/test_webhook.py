@@ -97,8 +97,8 @@ class Store:
         self._fail()
         return self.approvals.get(approval)
 
-    async def reviews(self, *, closed: bool, limit: int) -> Sequence[Review]:
-        return [item for item in self.items if bool(item.closed_ms) is closed][:limit]
+    async def review(self, review: str) -> Review | None:
+        return next((item for item in self.items if item.ask.id == review), None)
 
     def _fail(self) -> None:
         if self.failing:

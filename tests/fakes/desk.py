@@ -85,7 +85,7 @@ def _serve(port: int, name: str) -> None:
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
 
-    from rankgate.console.app import _pages
+    from rankgate.console import pages
     from rankgate.console.settings import ConsoleSettings
     from rankgate.console.site import Site
 
@@ -113,7 +113,9 @@ def _serve(port: int, name: str) -> None:
                 scope.setdefault("state", {})["person"] = who
             await self.app(scope, receive, send)
 
-    app = Starlette(routes=list(_pages(Site(desk=table.desk, settings=settings))), middleware=[Middleware(LoggedIn)])
+    app = Starlette(
+        routes=list(pages.routes(Site(desk=table.desk, settings=settings))), middleware=[Middleware(LoggedIn)]
+    )
     uvicorn.run(app, host="127.0.0.1", port=port)
 
 

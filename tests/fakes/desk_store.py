@@ -95,6 +95,10 @@ class MemoryStore:
         found = [one for one in self.review_items.values() if bool(one.closed_ms) is closed]
         return sorted(found, key=lambda review: review.ask.id, reverse=True)[:limit]
 
+    async def review(self, review: str) -> Review | None:
+        self._fail()
+        return self.review_items.get(review)
+
     async def close_review(self, review: str, by: str, reason: str) -> Change:
         self._fail()
         found = self.review_items.get(review)

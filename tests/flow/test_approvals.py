@@ -412,13 +412,30 @@ async def test_consent_is_none_once_something_else_would_be_done(tmp_path, chang
         body = question()
         approval = await at.asked(body)
         await at.people.decide(at.store, approval)
-        rewrite(at.gate, POLICY.replace('"approval": needs', CHANGES[change]))
-        deadline = time.monotonic() + 10
-        while "policy_reload" not in str(await ours(at.gate, "lifecycle")):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.02)
+        await reloaded(at.gate, POLICY.replace('"approval": needs', CHANGES[change]))
         assert await at.asked(body) != approval
         assert at.received == 0
+
+
+async def test_what_waits_is_asked_anew_once_something_else_would_be_done(tmp_path):
+    async with scene(tmp_path) as at:
+        body = question()
+        old = await at.asked(body)
+        await reloaded(at.gate, POLICY.replace('"approval": needs', CHANGES["a looser mask"]))
+        new = await at.asked(body)
+        assert new != old
+        assert (await at.store.read(old)).state is State.CANCELLED
+        await at.people.decide(at.store, new)
+        assert (await at.post(body)).status == 200
+
+
+async def reloaded(gate, policy):
+    """Return once the gate decides by `policy`."""
+    rewrite(gate, policy)
+    deadline = time.monotonic() + 10
+    while "policy_reload" not in str(await ours(gate, "lifecycle")):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
 
 
 def rewrite(gate, policy):

@@ -366,3 +366,28 @@ def test_a_bearer_credential_is_read(value: str) -> None:
 )
 def test_what_is_no_bearer_credential_is_refused_unread(value: str) -> None:
     assert not re.fullmatch(BEARER, value)
+
+
+APPROVALS = {"redis_url": "redis://127.0.0.1:6379", "vote_keys": ["vote.pub"], "hold_s": 100, "waiters": 256}
+
+
+def test_envoy_waits_for_people_and_cuts_no_held_check_in_two() -> None:
+    plain, held = settings(), settings(approvals=APPROVALS)
+    # What a decision may take before and after waiting, and its record: check.py gives it no more than that.
+    assert held.check_s == 100 + held.limits.decision_s + held.limits.check_timeout_s
+    assert held.deadline_s - plain.deadline_s == held.check_s - plain.check_s
+    for one in (plain, held):
+        made = manager(bootstrap(one))
+        (authz,) = (each["typed_config"] for each in made["http_filters"] if each["name"] == AUTHZ)
+        service = authz["grpc_service"]
+        times = (service["timeout"], service["retry_policy"]["retry_back_off"]["max_interval"])
+        assert {float(each.removesuffix("s")) for each in times} == {one.check_s}
+        assert float(made["stream_idle_timeout"].removesuffix("s")) == one.deadline_s > one.check_s
+
+
+def test_callers_that_wait_in_every_process_leave_room_for_others() -> None:
+    few = settings(approvals=APPROVALS, limits={"requests": 1025, "connections": 2000})
+    assert bootstrap(few, authz_slots=4)
+    with pytest.raises(SettingsError, match=r"5 ext_authz processes with approvals\.waiters 256"):
+        bootstrap(few, authz_slots=5)
+    assert bootstrap(settings(limits={"requests": 1}), authz_slots=5)

@@ -207,12 +207,20 @@ def test_consent_ends_on_the_millisecond() -> None:
 
 def test_consent_may_be_used_when_all_who_gave_it_say_so() -> None:
     found = standing(
-        a_vote("ann", use_from_ms=10, use_until_ms=500), a_vote("bob", use_from_ms=20), a_vote("eve", use_until_ms=100)
-    )
+        a_vote("ann", use_from_ms=10, use_until_ms=500), a_vote("bob", use_from_ms=20), a_vote("eve", use_until_ms=100),
+        now_ms=0,
+    )  # fmt: skip
     assert (found.use_from_ms, found.use_until_ms) == (20, 100)
     assert [found.usable(now) for now in (19, 20, 99, 100)] == [False, True, True, False]
     assert standing(a_vote("ann"), a_vote("bob", use_until_ms=10**9)).use_until_ms == 900_000
     assert not standing(a_vote("ann")).usable(2000)
+
+
+def test_consent_that_nobody_may_use_any_more_is_over() -> None:
+    votes = a_vote("ann"), a_vote("bob", use_until_ms=100)
+    assert [standing(*votes, now_ms=now).state for now in (99, 100)] == [State.APPROVED, State.EXPIRED]
+    # A refusal stays one.
+    assert standing(*votes, a_vote("eve", choice=Choice.DENY), now_ms=100).state is State.DENIED
 
 
 VOTES = st.builds(

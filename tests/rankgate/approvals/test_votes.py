@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -49,6 +50,17 @@ def test_a_revocation_is_read_as_it_was_signed_and_never_as_a_vote() -> None:
     text = SIGNER.sign(REVOCATION)
     assert KEYS.revocation(text) == REVOCATION
     assert KEYS.vote(text) is None
+
+
+def test_of_many_statements_the_votes_are_kept_and_the_latest_revocation_of_each_person() -> None:
+    later, other = (
+        msgspec.structs.replace(REVOCATION, **changes) for changes in ({"time_ms": 6}, {"person": "x", "time_ms": 1})
+    )
+    texts = [SIGNER.sign(one) for one in (later, REVOCATION, a_vote(), other)]
+    texts += ["", "vote", Signer(OTHER).sign(a_vote())]
+    for order in (texts, texts[::-1]):
+        assert KEYS.votes(order) == [a_vote()]
+        assert KEYS.revocations(order) == {REVOCATION.person: later, "x": other}
 
 
 def test_a_statement_signed_as_one_kind_is_refused_as_the_other_even_with_its_members() -> None:

@@ -1,4 +1,4 @@
-"""What people are asked: one exact request, what will be done with it, who asks, and what they see of it."""
+"""What people are asked about a call: whose it is, what is needed, and what exactly they would agree to."""
 
 from __future__ import annotations
 
@@ -21,13 +21,10 @@ from rankgate.errors import GateError, Reason
 from rankgate.identity import Principal
 from rankgate.policy import Approval, Ruling
 from rankgate.request import RerankRequest, Role
+from rankgate.rewrite import mask_effort
 from rankgate.settings import ApprovalSettings
 
-__all__ = ["REASON_HEADER", "ask_of", "caller_of", "check_right", "reason_given", "requirement_of"]
-
-REASON_HEADER = "rankgate-reason"
-"""The request header by which a caller says why it goes ahead without an approval."""
-REASON_CHARS = 500
+__all__ = ["ask_of", "caller_of", "requirement_of"]
 
 
 def caller_of(principal: Principal, settings: ApprovalSettings) -> Caller:
@@ -51,12 +48,20 @@ def caller_of(principal: Principal, settings: ApprovalSettings) -> Caller:
 
 
 def requirement_of(approval: Approval) -> Requirement:
-    """Return whose consent a ruling asks for."""
+    """Return whose consent a ruling wants, in one writing."""
     return Requirement(tuple(sorted(set(approval.groups))), approval.quorum, approval.ttl_s)
 
 
-def ask_of(case: Case, gate: Gate, requirement: Requirement, caller: Caller, why: str) -> Ask:
-    """Return what people are asked; long work for a large body."""
+async def ask_of(case: Case, gate: Gate, caller: Caller, requirement: Requirement, why: str = "") -> Ask:
+    """Return what people are asked; `why` is the reason of a caller that goes ahead without them.
+
+    Long work for a large body: what approvers see is masked and sealed here.
+    """
+    effort = mask_effort(case.reading.request, case.reading.findings) + len(case.http.body) if case.reading else 0
+    return await gate.work.run(effort, case.tenant, lambda: _ask(case, gate, caller, requirement, why))
+
+
+def _ask(case: Case, gate: Gate, caller: Caller, requirement: Requirement, why: str) -> Ask:
     approvals, route, reading, masks, ruling = gate.approvals, case.route, case.reading, case.masks, case.ruling
     if not (approvals and route and reading and masks and ruling):
         raise GateError(Reason.INTERNAL, "incomplete case")
@@ -142,21 +147,3 @@ def _preview(case: Case, gate: Gate, approvals: Approvals) -> str:
     query = "\n".join(text for _, text in shown[Role.QUERY])
     instruction = "\n".join(text for _, text in shown[Role.INSTRUCTION]) or None
     return approvals.sealer.seal(redacted(query, instruction, shown[Role.DOCUMENT]))
-
-
-def check_right(principal: Principal, settings: ApprovalSettings, now: float) -> None:
-    """Return where the caller has the right to go ahead; raise GateError otherwise: who asks for it is told."""
-    right = settings.break_glass
-    issued = principal.claims.get("iat")
-    if right.scope is None or right.scope not in principal.scopes:
-        raise GateError(Reason.BREAK_GLASS_REFUSED, "scope")
-    if not isinstance(issued, int) or principal.expires - issued > right.token_s or now >= principal.expires:
-        raise GateError(Reason.BREAK_GLASS_REFUSED, "token lifetime")
-
-
-def reason_given(case: Case, gate: Gate) -> str:
-    """Return the caller's reason, masked; raise GateError where it gives none, or more than one."""
-    given_ = [value.decode("latin-1").strip() for value in case.http.values(REASON_HEADER)]
-    if len(given_) != 1 or not 0 < len(given_[0]) <= REASON_CHARS or not given_[0].isprintable():
-        raise GateError(Reason.BREAK_GLASS_REFUSED, "reason")
-    return gate.clean(given_[0], case.tenant)
