@@ -117,10 +117,15 @@ def _usable(case: Case, standing: Standing, stored: Stored, approvals: Approvals
         raise _pending(case, "the time to use the approval has not come")
     if now_ms >= standing.use_until_ms:
         raise GateError(Reason.APPROVAL_EXPIRED)
-    by = approvals.room.spent_by(stored.ask.id)
+    _refuse_used_here(case, approvals, stored.ask)
+    return True
+
+
+def _refuse_used_here(case: Case, approvals: Approvals, ask: Ask) -> None:
+    """Raise GateError where another call of this process used the consent, whatever the store says."""
+    by = approvals.room.spent_by(ask.id)
     if by and by != case.decision_id:
         raise GateError(Reason.APPROVAL_USED, "here")
-    return True
 
 
 async def _wait(
@@ -184,6 +189,7 @@ async def spend(case: Case, gate: Gate) -> None:
     if consent.glass:
         await _break_glass(case, gate, approvals, ask)
         return
+    _refuse_used_here(case, approvals, ask)
     await gate.audit.append(_event(What.APPROVAL_USE, case, gate, ask))
     for _ in range(1 + int(gate.settings.limits.decision_s / YIELD_S)):
         consuming = approvals.store.consume(ask.id, case.decision_id)
@@ -191,12 +197,13 @@ async def spend(case: Case, gate: Gate) -> None:
         if use is not Use.YOUNGER:
             break
         await approvals.pause(YIELD_S)
-    if use is Use.SPENT and case.left.is_set():
-        case.consent = Consent(ask, State.CONSUMED, consent.standing)
-        raise GateError(Reason.CALLER_LEFT)
     if use is Use.SPENT:
+        # Of calls that the store let spend it side by side, one does: nothing comes between looking and remembering.
+        _refuse_used_here(case, approvals, ask)
         approvals.room.remember(ask.id, case.decision_id, ask.expires_ms / 1000)
         case.consent = Consent(ask, State.CONSUMED, consent.standing)
+        if case.left.is_set():
+            raise GateError(Reason.CALLER_LEFT)
     elif use is Use.YOUNGER:
         raise _pending(case)
     else:
