@@ -94,12 +94,14 @@ async def given(case: Case, gate: Gate, wait: Wait) -> bool:
     if stored is None:
         raise GateError(Reason.APPROVAL_LIMIT)
     standing = _standing(stored, approvals, caller, requirement, gate.clock())
+    if stored.ask.canonical_digest != ask.canonical_digest:
+        raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "record")
     if met in {Met.DENIED, Met.VARIANT}:
         case.consent = Consent(stored.ask, standing.state)
         if met is Met.DENIED and standing.state is State.DENIED:
             raise GateError(Reason.APPROVAL_DENIED)
         raise _pending(case, "the same waits in other bytes; send those again")
-    if (stored.ask.use_digest, stored.ask.plan_digest) != (ask.use_digest, ask.plan_digest):
+    if not _is_the_same(stored.ask, ask):
         raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "record")
     case.consent = Consent(stored.ask, standing.state, standing)
     if standing.state is State.APPROVED:
@@ -108,6 +110,11 @@ async def given(case: Case, gate: Gate, wait: Wait) -> bool:
         raise GateError(_CLOSED[standing.state])
     await _wait(case, gate, approvals, wait, caller, requirement)
     return False
+
+
+def _is_the_same(one: Ask, other: Ask) -> bool:
+    """Tell whether both ask for the same, at the same deployment: others may have the same keys and the same store."""
+    return (one.deployment, one.use_digest, one.plan_digest) == (other.deployment, other.use_digest, other.plan_digest)
 
 
 def _usable(case: Case, standing: Standing, stored: Stored, approvals: Approvals, gate: Gate) -> bool:
