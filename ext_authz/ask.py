@@ -105,7 +105,7 @@ def _digests(case: Case, gate: Gate, ruling: Ruling, key: bytes) -> Digests:
         raise GateError(Reason.INTERNAL, "incomplete case")
     http, upstream = case.http, gate.settings.upstream.url
     who = {"issuer": principal.issuer, "subject": principal.subject, "tenant": principal.tenant}
-    changes = [f"{name}={value}" for name, value in (*ruling.headers, *ruling.query_set)]
+    headers, query = ([f"{name}={value}" for name, value in pairs] for pairs in (ruling.headers, ruling.query_set))
     return Digests(
         use=use_digest(
             key, **who, upstream=upstream, route=route.name, method=http.method,
@@ -115,7 +115,7 @@ def _digests(case: Case, gate: Gate, ruling: Ruling, key: bytes) -> Digests:
         plan=plan_digest(
             key, mask_request=masks.request.text, mask_response=masks.response.text, dropped=ruling.drop,
             on_empty=ruling.on_empty, credential=_credential(ruling, gate),
-            changes=(*changes, "", *ruling.remove, "", *ruling.query_remove),
+            changes=(*headers, "", *query, "", *ruling.remove, "", *ruling.query_remove),
         ),
         canonical=canonical_digest(
             key, **who, upstream=upstream, route=route.name, value=_meaning(reading.request)

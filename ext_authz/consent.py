@@ -39,8 +39,10 @@ from rankgate.errors import GateError, Reason
 
 __all__ = ["Wait", "given", "spend"]
 
-# Once a vote is in, the youngest caller of a request takes at most so long to use it.
+# An elder caller of a request leaves consent to the youngest that waits: it looks so often whether that one is gone,
+# for at most this share of a decision's time, and then still has time to say that it must come again.
 YIELD_S = 0.25
+YIELD_SHARE = 0.5
 # Who can wait no longer waits so long for its turn to go away: this share of the time of a decision.
 TURN_SHARE = 0.25
 
@@ -117,7 +119,7 @@ async def given(case: Case, gate: Gate, wait: Wait) -> bool:
     standing = terms.standing(stored, gate.clock())
     case.consent = Consent(stored.ask, standing.state, standing)
     if standing.state is State.APPROVED:
-        _usable(case, gate, approvals, standing)
+        _usable(case, gate, approvals, stored.ask, standing)
         return True
     if standing.state is not State.PENDING:
         raise GateError(_CLOSED[standing.state])
@@ -135,23 +137,36 @@ async def _met(case: Case, gate: Gate, terms: _Terms, ask: Ask) -> Stored:
     met, stored = await soon(joining, Reason.APPROVAL_STORE_UNAVAILABLE)
     if stored is None:
         raise GateError(Reason.APPROVAL_LIMIT)
+    if stored.ask.canonical_digest != ask.canonical_digest:
+        raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "record")
     if met in {Met.DENIED, Met.VARIANT}:
-        standing = terms.standing(stored, gate.clock())
-        case.consent = Consent(stored.ask, standing.state)
-        if met is Met.VARIANT:
-            raise _pending(case, "the same waits in other bytes; send those again")
-        # A refusal that nobody signed, or whose signer may not vote any more, is none; nor is it consent.
-        raise GateError(Reason.APPROVAL_DENIED) if standing.state is State.DENIED else _pending(case)
-    if (stored.ask.use_digest, stored.ask.plan_digest) != (ask.use_digest, ask.plan_digest):
+        case.consent = Consent(stored.ask, terms.standing(stored, gate.clock()).state)
+        # Also where whoever refused may vote no more: asking again would change nothing until the refusal ends.
+        raise (
+            GateError(Reason.APPROVAL_DENIED)
+            if met is Met.DENIED
+            else _pending(case, "the same waits in other bytes; send those again")
+        )
+    if not _is_the_same(stored.ask, ask):
         raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE, "record")
     return stored
 
 
-def _usable(case: Case, gate: Gate, approvals: Approvals, standing: Standing) -> None:
+def _is_the_same(one: Ask, other: Ask) -> bool:
+    """Tell whether both ask for the same, at the same deployment: others may have the same keys and the same store."""
+    return (one.deployment, one.use_digest, one.plan_digest) == (other.deployment, other.use_digest, other.plan_digest)
+
+
+def _usable(case: Case, gate: Gate, approvals: Approvals, ask: Ask, standing: Standing) -> None:
     """Raise GateError where the time to use the consent is not now, or it was used here."""
     if not standing.usable(int(gate.clock() * 1000)):
         raise _pending(case, "the time to use the approval has not come")
-    by = approvals.room.spent_by(case.consent.ask.id) if case.consent else ""
+    _refuse_used_here(case, approvals, ask)
+
+
+def _refuse_used_here(case: Case, approvals: Approvals, ask: Ask) -> None:
+    """Raise GateError where another call of this process used the consent, whatever the store says."""
+    by = approvals.room.spent_by(ask.id)
     if by and by != case.decision_id:
         raise GateError(Reason.APPROVAL_USED, "here")
 
@@ -209,26 +224,34 @@ async def spend(case: Case, gate: Gate) -> None:
     if consent.glass:
         await break_glass(case, gate, approvals, ask)
         return
+    _refuse_used_here(case, approvals, ask)
     detail = {"approval_id": ask.id, "decision_id": case.decision_id}
     await gate.audit.append(LifecycleEvent(What.APPROVAL_USE, int(gate.clock() * 1000), "ext_authz", detail=detail))
-    use = await _consume(case, approvals, ask)
-    for _ in range(int(gate.settings.limits.decision_s / YIELD_S)):
-        if use is not Use.YOUNGER:
-            break
-        await approvals.pause(YIELD_S)
-        use = await _consume(case, approvals, ask)
-    if use is Use.SPENT:
-        approvals.room.remember(ask.id, case.decision_id, ask.expires_ms / 1000)
-        case.consent = Consent(ask, State.CONSUMED, consent.standing)
-        if case.left.is_set():
-            raise GateError(Reason.CALLER_LEFT)
-    elif use is Use.YOUNGER:
+    use = await _consume(case, gate, approvals, ask)
+    if use is Use.YOUNGER:
         raise _pending(case)
-    else:
+    if use is not Use.SPENT:
         raise GateError(Reason.APPROVAL_USED if use is Use.USED else Reason.APPROVAL_EXPIRED)
+    # Of calls that the store let spend it side by side, one does: nothing comes between looking and remembering.
+    _refuse_used_here(case, approvals, ask)
+    approvals.room.remember(ask.id, case.decision_id, ask.expires_ms / 1000)
+    case.consent = Consent(ask, State.CONSUMED, consent.standing)
+    if case.left.is_set():
+        raise GateError(Reason.CALLER_LEFT)
 
 
-async def _consume(case: Case, approvals: Approvals, ask: Ask) -> Use:
+async def _consume(case: Case, gate: Gate, approvals: Approvals, ask: Ask) -> Use:
+    """Return what came of spending the approval; YOUNGER only where a younger caller waited all the time."""
+    for number in range(1 + int(YIELD_SHARE * gate.settings.limits.decision_s / YIELD_S)):
+        if number:
+            await approvals.pause(YIELD_S)
+        use = await _ask_to_spend(case, approvals, ask)
+        if use is not Use.YOUNGER:
+            return use
+    return Use.YOUNGER
+
+
+async def _ask_to_spend(case: Case, approvals: Approvals, ask: Ask) -> Use:
     """Spend the approval for this decision. Asked once more where no answer came: it may be spent for us already."""
     try:
         return await soon(approvals.store.consume(ask.id, case.decision_id), Reason.APPROVAL_STORE_UNAVAILABLE)

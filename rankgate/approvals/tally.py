@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,7 +45,9 @@ def objection(caller: Caller, requirement: Requirement, voter: Voter) -> Objecti
     names = _names(voter)
     if names & _folded(caller.names) or (voter.issuer, voter.subject) == (caller.issuer, caller.subject):
         return Objection.SELF
-    if names & _folded(caller.owner_people) or set(voter.groups) & set(caller.owner_groups):
+    # Settings name owners by their subjects too, and no issuer with them.
+    owners, teams = _folded(caller.owner_people), _folded(caller.owner_groups)
+    if (names | _folded([voter.subject])) & owners or _folded(voter.groups) & teams:
         return Objection.OWNER
     if not set(voter.groups) & set(requirement.groups):
         return Objection.GROUP
@@ -117,4 +120,9 @@ def _names(voter: Voter) -> frozenset[str]:
 
 
 def _folded(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(name.casefold() for name in names)
+    """Return names as they are compared: one name however it is written (UAX 15, compatibility caseless matching)."""
+    return frozenset(_normal(_normal(name).casefold()) for name in names)
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFKC", name)

@@ -39,6 +39,6 @@ def sign_in(request: Request) -> Response:
 
 _TITLES = {
     400: "That did not work", 401: "Sign in first", 403: "Not allowed", 404: "Not found", 405: "Not allowed",
-    409: "It changed meanwhile", 413: "Too large", 415: "Not accepted", 421: "Wrong address", 422: "Not accepted",
-    429: "Too often", 500: "The console failed", 503: "Not available",
+    408: "Too slow", 409: "It changed meanwhile", 413: "Too large", 415: "Not accepted",
+    421: "Wrong address", 422: "Not accepted", 429: "Too often", 500: "The console failed", 503: "Not available",
 }  # fmt: skip

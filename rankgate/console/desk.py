@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -33,6 +34,7 @@ from rankgate.approvals import (
     VoteKeys,
     objection,
 )
+from rankgate.console.pace import Pace
 from rankgate.console.people import Person
 from rankgate.console.refusals import Refusal, RefusedError
 from rankgate.console.sight import Sight, detail_of, item_of, may_not_close, review_of, sees, sight
@@ -49,6 +51,10 @@ ATTEMPTS = 5
 SCAN = 1000
 PAGE = 100
 EVERY = 10_000
+# Each look at a preview is an entry of the journal, and a journal that is full ends every vote.
+LOOKS, LOOKS_S = 120, 60
+# Each that listens takes a connection to the store.
+LISTENERS = 16
 
 
 class Shelf(DeskStore, Protocol):
@@ -84,6 +90,8 @@ class Desk:
         self._journal = journal
         self._fresh_ms = vote_fresh_s * 1000
         self._now_ms = clock_ms
+        self._looks = Pace(LOOKS, LOOKS_S)
+        self._listeners: Counter[str] = Counter()
 
     async def listing(
         self, person: Person, states: Collection[State] = OPEN, limit: int = 50, before: str = ""
@@ -111,6 +119,8 @@ class Desk:
         stored = await self._read(person, approval)
         preview = self._preview(stored)
         if preview is not None:
+            if not self._looks.allows(person.voter.person):
+                raise RefusedError(Refusal.RATE_LIMITED)
             await self._journal.write("preview_viewed", person.voter.person, approval=approval)
         return detail_of(person, self._sight(stored), self._now_ms(), preview)
 
@@ -266,12 +276,21 @@ class Desk:
     async def watch(self, person: Person, after: str = "$") -> AsyncIterator[Sequence[Event]]:
         """Yield what changes after the cursor `after` (`$`: from now on) of what `person` may see.
 
-        [] at least every second, so that whoever listens can tell silence from an end.
+        [] at least every second, so that whoever listens can tell silence from an end. One person listens in so many
+        places at once.
         """
-        visible: dict[str, bool] = {}
-        async with _available():
-            async for events in self._store.events(after):
-                yield [event for event in events if await self._may_know(person, event.approval, visible)]
+        name, visible = person.voter.person, dict[str, bool]()
+        if self._listeners[name] >= LISTENERS:
+            raise RefusedError(Refusal.RATE_LIMITED)
+        self._listeners[name] += 1
+        try:
+            async with _available():
+                async for events in self._store.events(after):
+                    yield [event for event in events if await self._may_know(person, event.approval, visible)]
+        finally:
+            self._listeners[name] -= 1
+            if not self._listeners[name]:
+                del self._listeners[name]
 
     async def _may_know(self, person: Person, approval: str, visible: dict[str, bool]) -> bool:
         if person.may_view:

@@ -7,6 +7,7 @@ refusal, and no answer tells more about a fault than that there was one.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable
@@ -31,6 +32,7 @@ __all__ = ["ByToken", "Guard", "origin_of"]
 log = structlog.get_logger(__name__)
 
 BODY_BYTES = 65_536
+BODY_S = 10.0
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
 _PROBES = frozenset({"/livez", "/readyz"})
@@ -175,10 +177,14 @@ async def _whole(request: Request) -> bytes:
         raise RefusedError(Refusal.INPUT_INVALID)
     if int(request.headers.get("content-length", "0")[:12]) > BODY_BYTES:
         raise RefusedError(Refusal.TOO_LARGE)
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES:
-            raise RefusedError(Refusal.TOO_LARGE)
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_BYTES:
+                    raise RefusedError(Refusal.TOO_LARGE)
+    except TimeoutError:
+        raise RefusedError(Refusal.TOO_SLOW) from None
     return bytes(body)
 
 

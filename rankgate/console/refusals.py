@@ -49,6 +49,7 @@ class Refusal(StrEnum):
     HOST_UNKNOWN = "host_unknown", 421, "This server is not known by that name."
     ORIGIN_REFUSED = "origin_refused", 403, "This was sent from another site."
     FORM_STALE = "form_stale", 403, "This form is not from your session. Reload the page and try again."
+    TOO_SLOW = "too_slow", 408, "The request did not arrive in time."
     TOO_LARGE = "too_large", 413, "The request is too large."
     TYPE_REFUSED = "type_refused", 415, "This content type is not accepted here."
     METHOD_REFUSED = "method_refused", 405, "This method is not accepted here."

@@ -31,6 +31,7 @@ from rankgate.clients.probes import Health
 from rankgate.clients.slot import Slot
 from rankgate.clients.votekeys import read_public_keys
 from rankgate.console.app import application
+from rankgate.console.connection import Punctual
 from rankgate.console.desk import Desk
 from rankgate.console.guard import origin_of
 from rankgate.console.journal import Journal
@@ -156,7 +157,7 @@ async def _serve(settings: ConsoleSettings, place: socket.socket) -> None:
     async with assembled(settings) as app:
         server = _Server(
             uvicorn.Config(
-                app, ssl_certfile=listen.certificate_file,
+                app, http=Punctual, ssl_certfile=listen.certificate_file,
                 ssl_keyfile=listen.key_file, log_config=None, access_log=False, server_header=False,
                 proxy_headers=False, lifespan="off", h11_max_incomplete_event_size=32_768, limit_concurrency=512,
                 timeout_keep_alive=30, timeout_graceful_shutdown=STOP_S,

@@ -18,7 +18,7 @@ class OwnerSettings(Section):
 
     subject: NonEmpty = Field(description="Subject of the machine, as in its token.")
     issuer: str | None = Field(None, description="Issuer of the subject; unset: any of `issuers`.")
-    people: tuple[NonEmpty, ...] = Field((), description="Names or mail addresses of people.")
+    people: tuple[NonEmpty, ...] = Field((), description="Names, mail addresses or subjects of people.")
     groups: tuple[NonEmpty, ...] = Field((), description="Groups whose members own the machine.")
 
 

@@ -8,6 +8,7 @@ from fakes.desk import NOW_MS, Table, person
 from fakes.desk_store import make_ask
 
 from rankgate.approvals import Ask, Choice, Requirement, Revocation, State, Vote, record_digest
+from rankgate.console.desk import LISTENERS, LOOKS
 from rankgate.console.people import Role
 from rankgate.console.refusals import Refusal, RefusedError
 from rankgate.errors import GateError, Reason
@@ -299,6 +300,27 @@ async def test_who_looked_at_a_preview_is_journaled_without_its_text(table: Tabl
     assert detail.preview is not None
     assert detail.preview.query == "who is <PERSON>?"
     assert table.journal.entries == [("preview_viewed", person().voter.person, {"approval": ask.id})]
+
+
+async def test_nobody_fills_the_journal_by_looking_and_votes_all_the_same(table: Table) -> None:
+    ask = put(table, preview=table.sealed("who is <PERSON>?"))
+    for _ in range(LOOKS):
+        await table.desk.show(person("eve"), ask.id)
+    assert await refused(table.desk.show(person("eve"), ask.id)) is Refusal.RATE_LIMITED
+    assert len(table.journal.entries) == LOOKS
+    assert (await table.desk.vote(person("eve"), ask.id, record(ask), DENY, "no")).state is State.DENIED
+    assert (await table.desk.show(person("ada"), ask.id)).preview is not None
+
+
+async def test_nobody_takes_every_connection_to_the_store_by_listening(table: Table) -> None:
+    put(table)
+    listening = [table.desk.watch(person("eve"), "0") for _ in range(LISTENERS + 1)]
+    for one in listening[:-1]:
+        await anext(one)
+    assert await refused(anext(listening[-1])) is Refusal.RATE_LIMITED
+    await anext(table.desk.watch(person("ada"), "0"))
+    await listening[0].aclose()
+    await anext(table.desk.watch(person("eve"), "0"))
 
 
 async def test_a_preview_sealed_to_another_key_is_none(table: Table) -> None:

@@ -25,6 +25,9 @@ class Room:
     def remember(self, approval, decision_id, until):
         self.spent[approval] = decision_id
 
+    def spent_by(self, approval):
+        return self.spent.get(approval, "")
+
 
 class Store:
     """Answers `consume` with what is next; an answer that is an error is lost on the way back."""

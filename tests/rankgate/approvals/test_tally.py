@@ -80,6 +80,29 @@ def test_nobody_agrees_to_what_they_asked_for_under_any_name(name: str) -> None:
     assert people(standing(a_vote("ann"), a_vote(voter))) == ["ann"]
 
 
+WRITTEN = ["jos\u00e9@acme.test", "jose\u0301@acme.test", "JOSE\u0301@acme.test", "\uff4aos\u00e9@acme.test"]
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("written", WRITTEN)
+def test_a_name_is_the_same_name_however_its_characters_are_written(name: str, written: str) -> None:
+    voter = a_voter("eve", names=(name,))
+    assert objection(a_caller(names=(written,)), NEEDED, voter) is Objection.SELF
+    assert objection(a_caller(owner_people=(written,)), NEEDED, voter) is Objection.OWNER
+    twice = a_voter("eve2", names=(written,), groups=("legal",))
+    assert len(standing(a_vote(voter), a_vote(twice, time_ms=2)).approvals) == 1
+
+
+def test_an_owner_who_is_known_by_the_subject_alone_does_not_agree() -> None:
+    voter = a_voter("u-4711", names=())
+    assert objection(a_caller(owner_people=("u-4711",)), NEEDED, voter) is Objection.OWNER
+
+
+def test_a_group_that_owns_the_machine_is_the_same_group_in_other_letters() -> None:
+    caller = a_caller(owner_groups=("Search-Team",))
+    assert objection(caller, NEEDED, a_voter("eve", groups=("risk", "search-team"))) is Objection.OWNER
+
+
 def test_the_subject_itself_and_a_person_named_so_do_not_agree() -> None:
     same = a_voter("x", issuer=CALLER.issuer, subject=CALLER.subject)
     assert objection(CALLER, NEEDED, same) is Objection.SELF
