@@ -57,7 +57,6 @@ class Login:
 
     async def begin(self, request: Request) -> Response:
         """Send the browser to the issuer; `?again=1` asks for the password anew."""
-        self._paced(request)
         pending = Pending.begin(_path(request.query_params.get("next", "/")))
         again = request.query_params.get("again") == "1"
         extra = {"prompt": "login", "max_age": "0"} if again else {"max_age": str(self._settings.session_s)}
@@ -74,7 +73,6 @@ class Login:
 
     async def finish(self, request: Request) -> Response:
         """Take the issuer's answer, and begin a session under a new name."""
-        self._paced(request)
         try:
             pending, claims = await self._answered(request)
             person = person_from(claims, self._settings.login, self._settings.roles)
@@ -127,6 +125,10 @@ class Login:
         code = query.get("code", "")
         if "error" in query or not code:
             raise _failed("refused by the issuer")
+        # Here, where it costs the issuer something: behind a proxy all people have one address, and what costs nothing
+        # must not keep the others out.
+        if not self._pace.allows(request.client.host if request.client else ""):
+            raise RefusedError(Refusal.RATE_LIMITED)
         tokens = await self._openid.redeem(code, pending.verifier)
         claims = await self._verified(tokens.id_token, tokens.access_token, pending.nonce)
         login = self._settings.login
@@ -165,10 +167,6 @@ class Login:
             await self._journal.write("login_refused", "", why=why)
         else:
             log.warning("login_refused", why=why)
-
-    def _paced(self, request: Request) -> None:
-        if not self._pace.allows(request.client.host if request.client else ""):
-            raise RefusedError(Refusal.RATE_LIMITED)
 
     def _origin(self, path: str) -> str:
         return f"{self._settings.origin}{path}"

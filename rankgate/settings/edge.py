@@ -85,8 +85,9 @@ class LimitSettings(Section):
     """Sizes and times.
 
     A filter that is told to end goes on until the longest call there can be is over: the request, one decision, two
-    masking steps, `upstream.timeout_s` and 5 s more, 65 s as shipped. That is longer than the 30 s that Kubernetes
-    gives a pod by default; set its `terminationGracePeriodSeconds` 20 s above the sum.
+    masking steps, `upstream.timeout_s` and 5 s more, 65 s as shipped; with approvals `approvals.hold_s` and a decision
+    more, 94 s. That is longer than the 30 s that Kubernetes gives a pod by default; set its
+    `terminationGracePeriodSeconds` 20 s above the sum.
     """
 
     body_bytes: int = Field(2_097_152, ge=1024, le=33_554_432, description="Largest request body, in bytes.")
