@@ -91,7 +91,7 @@ async def check(
                 event = await _event(case, decision, gate)
             except GateError as refusal:
                 # No place for the long work of a capture: the call is refused, and that is recorded without one.
-                case.masks, decision = None, deny(case, refusal)
+                case.masks, case.question, decision = None, None, deny(case, refusal)
                 answer = render(decision)
                 event = await _event(case, decision, gate)
             await gate.audit.append(event)
@@ -204,7 +204,7 @@ def _question_effort(reading: Reading, route: RouteSettings, http: HttpRequest) 
 
 
 def _question(case: Case, reading: Reading, route: RouteSettings, principal: Principal, gate: Gate) -> str:
-    """Return the question of step 5, and keep its keyed digest."""
+    """Return the question of step 5, and keep it with its keyed digest."""
     question = build_question(
         case.http,
         principal,
@@ -214,14 +214,16 @@ def _question(case: Case, reading: Reading, route: RouteSettings, principal: Pri
         now=gate.clock(),
         opt_ins=route.policy_inputs,
     )
-    asked = encode_question(question)
+    case.asked = asked = encode_question(question)
     case.question_digest = keyed_digest(gate.keys.digest(principal.tenant), asked.encode())
+    # Of an earlier question, before a person was asked, nothing stays.
+    case.question, case.ruled = question if route.capture_question is not False else None, None
     return asked
 
 
 def _ruling(case: Case, answer: Any, reading: Reading, principal: Principal, gate: Gate) -> Ruling:
     """Read the answer of step 5. A policy's texts may quote the call: its words are masked, its values refused."""
-    ruling = parse_ruling(
+    case.ruled = ruling = parse_ruling(
         answer,
         document_count=reading.request.document_count,
         credential_header=gate.settings.credentials.header,

@@ -10,7 +10,7 @@ log         append, and be told when it is durable                    rankgate.a
 
 from __future__ import annotations
 
-from rankgate.audit.capture import Capture, CapturedText, capture_texts
+from rankgate.audit.capture import Capture, CapturedText, StoredQuestion, capture_texts, store_question
 from rankgate.audit.event import (
     Approval,
     AuditEvent,
@@ -41,6 +41,8 @@ __all__ = [
     "Outcome",
     "Plan",
     "Receipt",
+    "StoredQuestion",
     "What",
     "capture_texts",
+    "store_question",
 ]

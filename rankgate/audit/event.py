@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from rankgate.audit.capture import Capture
+from rankgate.audit.capture import Capture, StoredQuestion
 from rankgate.errors import Reason
 
 __all__ = [
@@ -54,6 +55,8 @@ class What(StrEnum):
     """An approval is about to be spent for a decision, which follows."""
     CONSOLE = "console"
     """A person did something at the console; `word` says what."""
+    SHADOW = "shadow"
+    """A candidate policy rules otherwise on a decision; `word` says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ class DecisionEvent:
 
     `status` is what the caller is answered with, None for an allow. `risk` and `policy_reasons` are the ruling's
     own; `policy_inputs` the opt-ins the question held. `question_digest` is keyed, `lease` a fingerprint. `detail`
-    is a word of ours that narrows `reason` down ("expired"), for operators; never shown to the caller.
+    is a word of ours that narrows `reason` down ("expired"), for operators; never shown to the caller. `ruling` is the
+    verdict of rankgate.policy.verdict, before the gate acted on it; `question` what it ruled on.
     """
 
     decision_id: str
@@ -149,6 +153,8 @@ class DecisionEvent:
     trace: str = ""
     detail: str = ""
     approval: Approval | None = None
+    question: StoredQuestion | None = None
+    ruling: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

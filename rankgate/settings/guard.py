@@ -80,6 +80,11 @@ class RouteSettings(Section):
     may_relax: bool = Field(False, description="Let a ruling mask less than the profile; each use is audited.")
     drop_mode: Literal["auto", "omit", "floor"] = Field("auto", description="How dropped documents show in the answer.")
     capture: Literal["none", "masked"] = Field("masked", description="What of the texts the decision event holds.")
+    capture_question: bool | None = Field(
+        None,
+        description="Keep the policy's question in the decision event, so that it can be asked again; "
+        "unset: where texts are captured.",
+    )
     policy_inputs: tuple[Literal["documents_text", "parsed_body", "raw_body", "authorization"], ...] = Field(
         (), description="Opt-in policy inputs."
     )
@@ -101,6 +106,11 @@ class RouteSettings(Section):
             raise ValueError(
                 f"routes.drop_mode omit of {self.name} has no effect with vllm.score, whose scores are joined by place; "
                 "use auto or floor"
+            )
+        if self.capture_question and self.capture == "none" and not self.may_relax:
+            raise ValueError(
+                f"routes.capture_question of {self.name} has no effect with capture none, which keeps no text; "
+                "remove one of them"
             )
         return self
 
