@@ -28,19 +28,29 @@ def policy() -> None:
 @policy.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--path", default="rankgate/decision", show_default=True, help="Path of the decision below `data`.")
-def check(folder: Path, path: str) -> None:
+@click.option("--opa", is_flag=True, help="For policies that OPA decides by: report only what cannot be asked again.")
+def check(folder: Path, path: str, opa: bool) -> None:
     """Check that the policies in DIR load and decide, as at the start of a gate.
 
     The sample question (`rankgate policy sample`) is put to them too, and the ruling read as the gate reads it.
     Exits 0 if a gate would take them, 1 otherwise, with one line a fault. For typos in paths of the input run
     `opa check -s` with the shipped schemas as well.
+
+    With --opa nothing is evaluated: OPA has functions that the embedded engine lacks. What is reported are those whose
+    answer is not in the question, as time.now_ns or http.send: no gate refuses them in OPA, but a decision that used
+    one cannot be asked again.
     """
     from rankgate.clients.policy_files import read_policies
-    from rankgate.clients.rego import load_decision
-    from rankgate.errors import GateError, Reason
+    from rankgate.clients.rego import load_decision, not_for_opa
+    from rankgate.errors import GateError, Reason, SettingsError
     from rankgate.policy.sample import sample_question
 
     files = read_policies(folder)
+    if opa:
+        if faults := not_for_opa(files):
+            raise SettingsError("\n".join(faults))
+        click.echo(f"{folder}: ok for OPA, {len(files.modules)} modules decide by the question alone")
+        return
     engine, rule = load_decision(files, path)
     try:
         _ruling(engine, rule, sample_question())
