@@ -198,6 +198,16 @@ class PolicySettings(Section):
         description="Path of the decision below `data`.",
     )
     timeout_s: float = Field(0.2, ge=0.01, le=5, description="Longest time for one policy decision, in seconds.")
+    shadow_directory: Path | None = Field(
+        None,
+        description="Folder of a candidate policy, decided by the embedded engine beside the live one, without effect.",
+    )
+    shadow_events_per_s: int = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="Most differences of the candidate that are recorded in a second; all are counted.",
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -209,6 +219,8 @@ class PolicySettings(Section):
             raise ValueError(
                 'policy.url and policy.ca_file have no effect with engine embedded; remove them or set engine = "opa"'
             )
+        if self.shadow_directory is None and "shadow_events_per_s" in self.model_fields_set:
+            raise ValueError("policy.shadow_events_per_s has no effect without policy.shadow_directory")
         if self.url:
             self._check_url(self.url)
         return self
