@@ -182,11 +182,14 @@ def replay(
         Wanted(first, last, deployment if export is not None else None, route),
         ask_inexact=inexact,
     )
-    if export is not None:
-        asked_again(run, export)
-    else:
-        at = place(file, url, redis_user, redis_password_file, redis_ca_file, deployment)
-        asked_again(run, at)
+    try:
+        if export is not None:
+            asked_again(run, export)
+        else:
+            asked_again(run, place(file, url, redis_user, redis_password_file, redis_ca_file, deployment))
+    except KeyboardInterrupt:
+        # Half of a comparison reads like a whole one: nothing is printed.
+        ctx.exit(130)
     click.echo(json.dumps(run.as_json(), indent=2) if output == "json" else run.as_text())
     if run.unreadable:
         raise click.ClickException(f"{run.unreadable} entries are no events or do not agree with their body")
