@@ -29,7 +29,7 @@ from rankgate.headers import traceparent
 from rankgate.masking import keyed_digest, tighten
 from rankgate.policy import encode_question
 from rankgate.policy.storing import storable
-from rankgate.policy.verdict import cleaned, verdict
+from rankgate.policy.verdict import Verdict, cleaned, verdict
 from rankgate.request import Role
 
 __all__ = ["decision_event"]
@@ -76,7 +76,7 @@ def decision_event(case: Case, decision: Decision, gate: Gate, finished: float) 
         detail=case.detail,
         approval=_approval(case, gate),
         question=question,
-        ruling=cleaned(verdict(case.ruled), partial(gate.clean, tenant=case.tenant)) if question and case.ruled else {},
+        ruling=_ruling(case, gate) if question else {},
     )
 
 
@@ -193,6 +193,14 @@ def _question(
         opt_ins=case.route.policy_inputs,
     )
     return store_question(encode_question(kept) if why else case.asked, why, most, first)
+
+
+def _ruling(case: Case, gate: Gate) -> Verdict:
+    """Return the verdict of the policy itself, its words masked where they hold anything."""
+    looked = _Looked(gate, case.tenant)
+    if case.ruled is None:
+        return {}
+    return cleaned(verdict(case.ruled), lambda text: looked.clean(text) if looked.detect(text) else text)
 
 
 class _Looked:

@@ -119,7 +119,10 @@ _EVENT, _INPUT = msgspec.json.Decoder(_Event), msgspec.json.Decoder(_Input)
 
 
 def read_decision(body: bytes) -> Recorded | None:
-    """Return what `body` tells of a decision, None for an event of another kind; raises BodyError."""
+    """Return what `body` tells of a decision, None for an event of another kind; raises BodyError.
+
+    `body` was read by rankgate.audit.entry before: of a member that is given twice the last would count here.
+    """
     try:
         event = _EVENT.decode(body)
         ours = event.unmapped.rankgate

@@ -29,6 +29,11 @@ _LEFT_OUT = {
 _OWN_HEADERS = frozenset({
     ":method", ":scheme", "content-length", "x-envoy-auth-partial-body", "x-forwarded-proto", "x-request-id",
 })  # fmt: skip
+# Names that most calls have, not looked at each time.
+_USUAL = frozenset({
+    ":authority", ":path", "accept", "accept-encoding", "accept-language", "connection", "content-type", "host",
+    "traceparent", "tracestate", "user-agent", "x-envoy-external-address", "x-forwarded-for",
+})  # fmt: skip
 _OWN_ATTRIBUTES = frozenset({"contextExtensions", "destination", "request"})
 _ADDRESSES = frozenset({":authority", "host"})
 # Of a token: its own frame (RFC 7519, RFC 9068) and rights, which name nobody.
@@ -161,17 +166,18 @@ def _attributes(attributes: dict[str, Any], look: _Look) -> tuple[dict[str, Any]
         if name in _OWN_HEADERS or value == source or (name == ":path" and "?" not in value):
             headers[name] = value
         else:
-            headers[look.clean(name)] = look.address(value) if name in _ADDRESSES else look.clean(value)
+            shown = name if name in _USUAL else look.clean(name)
+            headers[shown] = look.address(value) if name in _ADDRESSES else look.clean(value)
     unchanged = headers.keys() == http["headers"].keys() and all(map(_same, headers.values(), http["headers"].values()))
-    shown = dict(http)
+    kept_http = dict(http)
     if not unchanged:
-        shown["headers"] = headers
+        kept_http["headers"] = headers
         found.append("headers")
     if "host" in http:
-        shown["host"] = _noted(http["host"], look.address(http["host"]), "headers", found)
+        kept_http["host"] = _noted(http["host"], look.address(http["host"]), "headers", found)
     if "?" in http.get("path", ""):
-        shown["path"] = _noted(http["path"], look.clean(http["path"]), "query_parameters", found)
-    kept = {**attributes, "request": {**attributes["request"], "http": shown}}
+        kept_http["path"] = _noted(http["path"], look.clean(http["path"]), "query_parameters", found)
+    kept = {**attributes, "request": {**attributes["request"], "http": kept_http}}
     for name, value in attributes.items():
         if name == "source":
             address = {"address": value["address"]} if "address" in value else {}
