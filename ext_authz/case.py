@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from rankgate.approvals import Ask, Standing, State
 from rankgate.credentials import Lease
@@ -57,7 +57,11 @@ class Consent:
 
 @dataclass(slots=True)
 class Case:
-    """One call on its way through `check`. `left` is set when its caller waits for no answer any more."""
+    """One call on its way through `check`. `left` is set when its caller waits for no answer any more.
+
+    `asked` is the question as the policy got it, `question` the value it was written from, None where it is not kept;
+    `ruled` is what the policy ruled, `ruling` what the gate made of it.
+    """
 
     http: HttpRequest
     decision_id: str
@@ -67,6 +71,9 @@ class Case:
     reading: Reading | None = None
     body_digest: str = ""
     question_digest: str = ""
+    asked: str = ""
+    question: dict[str, Any] | None = None
+    ruled: Ruling | None = None
     ruling: Ruling | None = None
     reasons: tuple[str, ...] = ()
     policy_revision: str = ""

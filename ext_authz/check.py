@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from ext_authz.answers import allow, denied_by_policy, deny, nothing_left
 from ext_authz.case import Case, Masks, Reading
 from ext_authz.consent import Wait, given, spend
-from ext_authz.gate import Gate
+from ext_authz.gate import Gate, Shadow
 from ext_authz.record import decision_event
 from ext_authz.soon import soon
 from ext_authz.surface import admit
@@ -35,11 +35,12 @@ from rankgate import dialects, jsontext
 from rankgate.audit import DecisionEvent
 from rankgate.bearer import bearer
 from rankgate.credentials import Grant, Secret
-from rankgate.decision import Decision
+from rankgate.decision import Decision, Deny
 from rankgate.errors import GateError, Reason
 from rankgate.identity import Principal
 from rankgate.masking import Plan, is_tighter_or_equal, keyed_digest, tighten
 from rankgate.policy import Ruling, build_question, encode_question, parse_ruling
+from rankgate.policy.verdict import FAULTS, fault_verdict, verdict
 from rankgate.request import HttpRequest
 from rankgate.rewrite import detect_effort, detect_request, detect_structure, mask_effort, mask_request, unmaskable
 from rankgate.settings import RouteSettings
@@ -102,7 +103,7 @@ async def _check(
                 event = await _event(case, decision, gate)
             except GateError as refusal:
                 # No place for the long work of a capture: the call is refused, and that is recorded without one.
-                case.masks, decision = None, deny(case, refusal)
+                case.masks, case.question, decision = None, None, deny(case, refusal)
                 answer = render(decision)
                 event = await _event(case, decision, gate)
             await gate.audit.append(event)
@@ -110,7 +111,21 @@ async def _check(
         decision = deny(case, GateError(Reason.AUDIT_UNAVAILABLE, type(error).__name__))
         answer = render(decision)
     # 11 answer
+    if gate.shadow is not None:
+        _offer(case, decision, gate.shadow)
     return decision, answer
+
+
+def _offer(case: Case, decision: Decision, shadow: Shadow) -> None:
+    """Let a candidate policy be asked later, where the live one answered by itself."""
+    if case.ruled is not None:
+        live = verdict(case.ruled)
+    elif case.asked and isinstance(decision, Deny) and decision.reason in FAULTS:
+        live = fault_verdict(decision.reason.value)
+    else:
+        return
+    count = case.reading.request.document_count if case.reading else 0
+    shadow.offer(case.decision_id, case.asked, live, case.policy_revision, count)
 
 
 async def _event(case: Case, decision: Decision, gate: Gate) -> DecisionEvent:
@@ -215,7 +230,7 @@ def _question_effort(reading: Reading, route: RouteSettings, http: HttpRequest) 
 
 
 def _question(case: Case, reading: Reading, route: RouteSettings, principal: Principal, gate: Gate) -> str:
-    """Return the question of step 5, and keep its keyed digest."""
+    """Return the question of step 5, and keep it with its keyed digest."""
     question = build_question(
         case.http,
         principal,
@@ -225,14 +240,16 @@ def _question(case: Case, reading: Reading, route: RouteSettings, principal: Pri
         now=gate.clock(),
         opt_ins=route.policy_inputs,
     )
-    asked = encode_question(question)
+    case.asked = asked = encode_question(question)
     case.question_digest = keyed_digest(gate.keys.digest(principal.tenant), asked.encode())
+    # Of an earlier question, before a person was asked, nothing stays.
+    case.question, case.ruled = question if route.capture_question else None, None
     return asked
 
 
 def _ruling(case: Case, answer: Any, reading: Reading, principal: Principal, gate: Gate) -> Ruling:
     """Read the answer of step 5. A policy's texts may quote the call: its words are masked, its values refused."""
-    ruling = parse_ruling(
+    case.ruled = ruling = parse_ruling(
         answer,
         document_count=reading.request.document_count,
         credential_header=gate.settings.credentials.header,

@@ -15,9 +15,10 @@ from rankgate.detect import Detector
 from rankgate.identity import Principal
 from rankgate.masking import Keys, Masker, Maskers, Plan
 from rankgate.policy import PolicyEngine
+from rankgate.policy.verdict import Verdict
 from rankgate.settings import Settings
 
-__all__ = ["Approvals", "Gate", "Identities", "LongWork", "Processor", "Room"]
+__all__ = ["Approvals", "Gate", "Identities", "LongWork", "Processor", "Room", "Shadow"]
 
 Result = TypeVar("Result")
 
@@ -46,6 +47,14 @@ class LongWork(Protocol):
 
     async def run(self, effort: int, tenant: str, work: Callable[[], Result]) -> Result:
         """Return what `work` returns."""
+        ...
+
+
+class Shadow(Protocol):
+    """Asks a candidate policy the same question, later and without effect."""
+
+    def offer(self, decision_id: str, question: str, live: Verdict, live_revision: str, document_count: int) -> None:
+        """Take what was asked and ruled, or drop it; never waits, never fails."""
         ...
 
 
@@ -106,8 +115,9 @@ class Approvals:
 class Gate:
     """What a decision is made with; the same for every call of a process.
 
-    `plans` are by profile name; `approvals` is None where nobody can be asked. `clock` gives seconds since 1970;
-    `deadline` makes a check that raises GateError(DEADLINE_EXCEEDED) once its seconds are over.
+    `plans` are by profile name; `approvals` is None where nobody can be asked, `shadow` where no candidate is.
+    `clock` gives seconds since 1970; `deadline` makes a check that raises GateError(DEADLINE_EXCEEDED) once its seconds
+    are over.
     """
 
     settings: Settings
@@ -125,6 +135,7 @@ class Gate:
     work: LongWork
     clock: Callable[[], float]
     deadline: Callable[[float], Callable[[], None]]
+    shadow: Shadow | None = None
 
     def masker(self, tenant: str, plan: Plan) -> Masker:
         """Return what masks a tenant's texts by `plan`."""

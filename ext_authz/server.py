@@ -22,10 +22,11 @@ from rankgate.clients.credentials import broker_for
 from rankgate.clients.engines import engine_for
 from rankgate.clients.identity import Verifier
 from rankgate.clients.masking import read_keys
-from rankgate.clients.metrics import AuditMetrics, DecisionMetrics, TimedPolicy
+from rankgate.clients.metrics import AuditMetrics, DecisionMetrics, ShadowMetrics, TimedPolicy
 from rankgate.clients.offload import Offload, deadline
 from rankgate.clients.processor import ProcessorProbe
 from rankgate.clients.recording import Recording
+from rankgate.clients.shadow import Shadow
 from rankgate.clients.slot import Slot
 from rankgate.clients.telemetry import Telemetry
 from rankgate.clients.traces import Tracer
@@ -175,6 +176,11 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
         policy = TimedPolicy(engine, metrics)
         scope.push_async_callback(policy.stop)
         await policy.start()
+        shadow = None
+        if settings.policy.shadow_directory is not None:
+            shadow = Shadow(settings, counted=ShadowMetrics(registry).decided, told=recording.shadowed)
+            scope.push_async_callback(shadow.stop)
+            shadow.start()
         verifier = Verifier(settings.issuers)
         scope.push_async_callback(verifier.stop)
         await verifier.start()
@@ -197,6 +203,7 @@ async def build(settings: Settings, slot: Slot, telemetry: Telemetry) -> AsyncIt
             work=work,
             clock=time.time,
             deadline=deadline,
+            shadow=shadow,
         )
         gauges.register(
             registry,

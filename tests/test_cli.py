@@ -136,6 +136,21 @@ def test_a_file_that_is_named_but_missing_is_found_before_the_start(settings: Pa
     assert "masking.key_file: there is no file" in result.stderr
 
 
+def test_a_candidate_policy_that_does_not_load_is_found_and_told_apart_from_the_live_one(settings: Path) -> None:
+    pytest.importorskip("regorus", reason="regorus is not installed: rankgate[embedded]")
+    candidate = settings.parent / "candidate"
+    text = settings.read_text()
+    settings.write_text(f'{text}\n[policy]\nshadow_directory = "{candidate}"\n')
+    told = run("config", "check", str(settings))
+    assert (told.exit_code, "policy.shadow_directory: there is no folder" in told.output) == (1, True)
+    candidate.mkdir()
+    (candidate / "a.rego").write_text("package rankgate\n\ndecision := rand.intn(1, 2)\n")
+    told = run("config", "check", str(settings))
+    assert (told.exit_code, "policy.shadow_directory: a.rego:3: rand.intn is refused" in told.output) == (1, True)
+    (candidate / "a.rego").write_text("package rankgate\n\ndecision := true\n")
+    assert run("config", "check", str(settings)).exit_code == 0
+
+
 def test_a_short_masking_key_is_refused(settings: Path) -> None:
     (settings.parent / "masking.key").write_bytes(b"short")
     assert "fewer than 32 bytes" in run("config", "check", str(settings)).stderr

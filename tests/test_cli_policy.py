@@ -76,6 +76,35 @@ class TestCheck:
         assert told.output.startswith(f"Error: data.rankgate.decision, asked the sample question: {says}")
         assert len(told.output.splitlines()) == 1
 
+    @pytest.mark.parametrize(
+        "call",
+        [
+            'http.send({"method": "GET", "url": "http://127.0.0.1"})', 'io.jwt.decode_verify("a", {})',
+            'io.jwt.encode_sign({}, {}, {})', 'io.jwt.encode_sign_raw("", "", "")', 'json.match_schema({}, {})',
+            "json.verify_schema({})", 'net.lookup_ip_addr("a.example")', "opa.runtime()", 'rand.intn("a", 3)',
+            "time.now_ns()", 'uuid.rfc4122("a")',
+        ],
+    )  # fmt: skip
+    def test_what_cannot_be_asked_again_is_refused_here_and_reported_for_opa(self, folder: Path, call: str) -> None:
+        (folder / "a.rego").write_text(f"package rankgate\n\ndecision if {{\n\tx := {call}\n\tx == 1\n}}\n")
+        name = call.partition("(")[0]
+        for options in ((), ("--opa",)):
+            told = rankgate("check", *options, folder)
+            assert told.exit_code == 1
+            assert told.output == (
+                f"Error: a.rego:4: {name} is refused in live policies, its answer cannot be replayed; "
+                f"{'use input.time' if name == 'time.now_ns' else 'decide on the input and data alone'}\n"
+            )
+
+    def test_for_opa_a_function_that_only_opa_has_is_no_fault(self, folder: Path) -> None:
+        (folder / "a.rego").write_text('package rankgate\n\ndecision if crypto.sha256("a") == input.route\n')
+        assert rankgate("check", folder).exit_code == 1
+        told = rankgate("check", "--opa", folder)
+        assert (told.exit_code, ": ok for OPA" in told.output) == (0, True)
+
+    def test_for_opa_the_shipped_policy_is_fine(self) -> None:
+        assert rankgate("check", "--opa", POLICIES).exit_code == 0
+
     def test_a_policy_that_leaves_the_sample_open_is_no_mistake(self, folder: Path) -> None:
         (folder / "a.rego").write_text('package rankgate\n\ndecision if input.route == "another"\n')
         assert rankgate("check", folder).exit_code == 0

@@ -18,7 +18,7 @@ receipts    a proof of one entry, to be handed out                    rankgate.a
 
 from __future__ import annotations
 
-from rankgate.audit.capture import Capture, CapturedText, capture_texts
+from rankgate.audit.capture import Capture, CapturedText, StoredQuestion, capture_texts, store_question
 from rankgate.audit.event import (
     Approval,
     AuditEvent,
@@ -49,6 +49,8 @@ __all__ = [
     "Outcome",
     "Plan",
     "Receipt",
+    "StoredQuestion",
     "What",
     "capture_texts",
+    "store_question",
 ]

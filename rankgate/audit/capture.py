@@ -2,7 +2,7 @@
 
 The texts come in as the engine will receive them, masked. A document that no longer fits is named by its length and
 keyed digest, so that an auditor who has it can prove it was there. Digests do not count against the budget: they are
-bounded by the limit on documents.
+bounded by the limit on documents. The policy's question is kept whole or not at all, before the documents.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from rankgate.audit.text import Digest, dump
 
-__all__ = ["Capture", "CapturedText", "capture_texts"]
+__all__ = ["Capture", "CapturedText", "StoredQuestion", "capture_texts", "store_question"]
 
 
 # A tuple, not a dataclass: one is made for every document, at a third of the cost.
@@ -39,6 +41,31 @@ class Capture:
         """Tell whether every text is here, so that the call can be decided again."""
         texts = (self.query, self.instruction, *(text for _, text in self.documents))
         return all(text is None or text.text is not None for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQuestion:
+    """The policy's question: `input` is its JSON, empty where it is not held.
+
+    `exact`: the very text that was asked, so that the same policy rules the same on it. Else `why` tells in words of
+    rankgate.policy.storing what was changed or left out, or that the budget did not take it.
+    """
+
+    input: bytes = b""
+    exact: bool = False
+    why: tuple[str, ...] = ()
+
+
+def store_question(text: str, why: Sequence[str], budget: int, first: Sequence[str | None]) -> StoredQuestion:
+    """Return the question `text`, safe to store, where it fits into `budget` bytes beside the texts of `first`.
+
+    `why` tells what differs in it from what was asked, in words of rankgate.policy.storing.
+    """
+    spoken_for = sum(len(dump(one)) for one in first if one is not None)
+    data = dump(msgspec.Raw(text.encode()))
+    if len(data) + spoken_for > budget:
+        return StoredQuestion(why=(*why, "budget"))
+    return StoredQuestion(data, exact=not why, why=tuple(why))
 
 
 def capture_texts(

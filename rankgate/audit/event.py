@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from rankgate.audit.capture import Capture
+from rankgate.audit.capture import Capture, StoredQuestion
 from rankgate.errors import Reason
 
 __all__ = [
@@ -56,6 +57,8 @@ class What(StrEnum):
     """A person did something at the console; `word` says what."""
     KEY_ROTATION = "key_rotation"
     """The key that signs checkpoints handed over to the next; `note` in the detail is signed by both."""
+    SHADOW = "shadow"
+    """A candidate policy rules otherwise on a decision; `word` says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,8 @@ class DecisionEvent:
 
     `status` is what the caller is answered with, None for an allow. `risk` and `policy_reasons` are the ruling's
     own; `policy_inputs` the opt-ins the question held. `question_digest` is keyed, `lease` a fingerprint. `detail`
-    is a word of ours that narrows `reason` down ("expired"), for operators; never shown to the caller.
+    is a word of ours that narrows `reason` down ("expired"), for operators; never shown to the caller. `ruling` is the
+    verdict of rankgate.policy.verdict, before the gate acted on it; `question` what it ruled on.
     """
 
     decision_id: str
@@ -151,6 +155,8 @@ class DecisionEvent:
     trace: str = ""
     detail: str = ""
     approval: Approval | None = None
+    question: StoredQuestion | None = None
+    ruling: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

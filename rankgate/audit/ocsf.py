@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from rankgate.audit.capture import Capture, CapturedText
+import msgspec
+
+from rankgate.audit.capture import Capture, CapturedText, StoredQuestion
 from rankgate.audit.event import (
     Approval,
     AuditEvent,
@@ -138,6 +140,8 @@ def _decision(event: DecisionEvent, digest: Digest) -> Json:
         duration_us=event.duration_us,
         trace=clip(event.trace, NAME_CHARS, digest),
         approval=event.approval and _approval(event.approval, digest),
+        question=event.question and _question(event.question),
+        ruling=dict(event.ruling),
     )
     return body
 
@@ -279,6 +283,12 @@ def _capture(capture: Capture) -> Json:
             for position, (length, text, digest) in capture.documents
         ],
     )
+
+
+def _question(question: StoredQuestion) -> Json:
+    # Raw: it was encoded to be asked, and is not encoded again.
+    held = msgspec.Raw(question.input) if question.input else None
+    return _present(input=held, exact=question.exact, why=list(question.why))
 
 
 def _text(text: CapturedText) -> Json:

@@ -51,14 +51,17 @@ def clip_all(texts: Iterable[str], limit: int, count: int, digest: Digest) -> li
 
 
 def dump(value: Any) -> bytes:
-    """Return compact UTF-8 JSON: one line, safe to print, lone surrogates as U+FFFD. Raises ValueError on NaN."""
+    """Return compact UTF-8 JSON: one line, safe to print, lone surrogates as U+FFFD. Raises ValueError on NaN.
+
+    A msgspec.Raw is compact JSON already, and stands as it is but for what is not safe to print.
+    """
     try:
         data = _ENCODER.encode(value)
     except UnicodeEncodeError:
         data = b"null"
     if b"null" in data:
         # How the encoder writes NaN. An event of ours holds no null, its texts may.
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_parsed)
     elif data.isascii() and b"\x7f" not in data:
         return data
     else:
@@ -69,6 +72,12 @@ def dump(value: Any) -> bytes:
 def printable(text: str) -> str:
     """Return `text` with everything a terminal might obey written as an escape; for showing, not for storing."""
     return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub(_escape, text)
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, msgspec.Raw):
+        return json.loads(bytes(value))
+    raise TypeError(type(value).__name__)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -18,7 +18,7 @@ __all__ = ["main"]
 COMMANDS = {
     "demo": ("rankgate.cli.demo:demo", "Start everything and tell the story of a request."),
     "up": ("rankgate.cli.up:up", "Guard your own reranker."),
-    "policy": ("rankgate.cli.policy:policy", "Check, test and evaluate policies."),
+    "policy": ("rankgate.cli.policy:policy", "Check, test, evaluate and replay policies."),
     "approvals": ("rankgate.cli.approvals:approvals", "See what waits for a person, and decide it."),
     "audit": ("rankgate.cli.audit:audit", "Read the audit trail, and prove it."),
     "console": ("rankgate.cli.console:console", "Serve the approvals console."),

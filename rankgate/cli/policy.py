@@ -1,4 +1,4 @@
-"""`rankgate policy`: check, test and try policies with the embedded engine; needs no OPA."""
+"""`rankgate policy`: check, test, try and replay policies with the embedded engine; needs no OPA."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from rankgate.cli.trail_options import place, trail_options
 
 if TYPE_CHECKING:
     from rankgate.errors import GateError
@@ -20,25 +22,35 @@ OUTPUT = click.Choice(["text", "json"])
 
 @click.group()
 def policy() -> None:
-    """Check, test and evaluate policies."""
+    """Check, test, evaluate and replay policies."""
 
 
 @policy.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--path", default="rankgate/decision", show_default=True, help="Path of the decision below `data`.")
-def check(folder: Path, path: str) -> None:
+@click.option("--opa", is_flag=True, help="For policies that OPA decides by: report only what cannot be asked again.")
+def check(folder: Path, path: str, opa: bool) -> None:
     """Check that the policies in DIR load and decide, as at the start of a gate.
 
     The sample question (`rankgate policy sample`) is put to them too, and the ruling read as the gate reads it.
     Exits 0 if a gate would take them, 1 otherwise, with one line a fault. For typos in paths of the input run
     `opa check -s` with the shipped schemas as well.
+
+    With --opa nothing is evaluated: OPA has functions that the embedded engine lacks. What is reported are those whose
+    answer is not in the question, as time.now_ns or http.send: no gate refuses them in OPA, but a decision that used
+    one cannot be asked again.
     """
     from rankgate.clients.policy_files import read_policies
-    from rankgate.clients.rego import load_decision
-    from rankgate.errors import GateError, Reason
+    from rankgate.clients.rego import load_decision, not_for_opa
+    from rankgate.errors import GateError, Reason, SettingsError
     from rankgate.policy.sample import sample_question
 
     files = read_policies(folder)
+    if opa:
+        if faults := not_for_opa(files):
+            raise SettingsError("\n".join(faults))
+        click.echo(f"{folder}: ok for OPA, {len(files.modules)} modules decide by the question alone")
+        return
     engine, rule = load_decision(files, path)
     try:
         _ruling(engine, rule, sample_question())
@@ -104,6 +116,85 @@ def evaluate(question: Any, folder: Path | None, path: str, output: str) -> None
     for name, value in shown.items():
         if name not in {"allowed", "status"} and value != plain[name]:
             click.echo(f"  {name:<14} {json.dumps(value, ensure_ascii=False)}")
+
+
+@policy.command()
+@click.option("--policy", "folder", type=FOLDER, required=True, help="Folder of the policy to ask.")
+@click.option("--path", help="Path of the decision below `data`; without it that of --config, or rankgate/decision.")
+@click.option("--since", help="From when on: a duration like 7d before now, or an RFC 3339 time.")
+@click.option("--until", help="Until when: the same.")
+@click.option(
+    "--from", "export", type=click.File("rb"), help="Read this export of `rankgate audit tail -o json`, - for stdin."
+)
+@trail_options
+@click.option("--route", help="Only decisions of this route.")
+@click.option("--inexact", is_flag=True, help="Ask also where masking changed the question; told apart.")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="What to print."
+)
+@click.option("--fail-on-change", is_flag=True, help="Exit 3 if a decision would be another.")
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    folder: Path,
+    path: str | None,
+    since: str | None,
+    until: str | None,
+    export: Any,
+    file: Path | None,
+    url: str | None,
+    redis_user: str | None,
+    redis_password_file: Path | None,
+    redis_ca_file: Path | None,
+    deployment: str | None,
+    route: str | None,
+    inexact: bool,
+    output: str,
+    fail_on_change: bool,
+) -> None:
+    """Ask recorded questions again under the policy in DIR, and tell which decisions would be others.
+
+    Questions come from an export (--from) or from Redis. What was recorded is compared with what the policy rules
+    now: verdict, status, reasons, risk, approval, masks by name, dropped documents and other terms; not what it writes
+    into headers, bodies or metadata. What cannot be asked again is counted by why: docs/policies.md.
+
+    Exits 0 if all was asked, 1 if the policy or the trail cannot be read or an event does not agree with its body, 3
+    with --fail-on-change if a decision would be another.
+    """
+    from rankgate.cli.policy_replay import Replay, Wanted
+    from rankgate.cli.replay_source import asked_again, moments
+    from rankgate.clients.policy_files import read_policies
+    from rankgate.clients.rego import load_decision
+    from rankgate.settings import load
+
+    settings = None if file is None else load(file)
+    if export is not None and url and ctx.get_parameter_source("url") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--from and --redis exclude each other")
+    first, last = moments(since, until)
+    files = read_policies(folder)
+    engine, rule = load_decision(files, path or (settings.policy.path if settings else "rankgate/decision"))
+    run = Replay(
+        engine,
+        rule,
+        files.revision,
+        settings.credentials.header if settings else "authorization",
+        # An export is of whatever it is of, unless one deployment is asked for.
+        Wanted(first, last, deployment if export is not None else None, route),
+        ask_inexact=inexact,
+    )
+    try:
+        if export is not None:
+            asked_again(run, export)
+        else:
+            asked_again(run, place(file, url, redis_user, redis_password_file, redis_ca_file, deployment))
+    except KeyboardInterrupt:
+        # Half of a comparison reads like a whole one: nothing is printed.
+        ctx.exit(130)
+    click.echo(json.dumps(run.as_json(), indent=2) if output == "json" else run.as_text())
+    if run.unreadable:
+        raise click.ClickException(f"{run.unreadable} entries are no events or do not agree with their body")
+    if fail_on_change and run.changed:
+        ctx.exit(3)
 
 
 @policy.command()

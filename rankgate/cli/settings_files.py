@@ -94,13 +94,20 @@ def _certificate_faults(settings: Settings) -> list[str]:
 
 
 def _policy_faults(settings: Settings) -> list[str]:
-    if settings.policy.engine != "embedded" or settings.policy.directory is None:
-        return []
+    policy = settings.policy
+    live = policy.directory if policy.engine == "embedded" else None
+    found = [] if live is None else _load_faults(live, policy.path)
+    if policy.shadow_directory is not None:
+        found += [f"policy.shadow_directory: {fault}" for fault in _load_faults(policy.shadow_directory, policy.path)]
+    return found
+
+
+def _load_faults(directory: Path, path: str) -> list[str]:
     from rankgate.clients.policy_files import read_policies
     from rankgate.clients.rego import load_decision
 
     try:
-        load_decision(read_policies(settings.policy.directory), settings.policy.path)
+        load_decision(read_policies(directory), path)
     except SettingsError as error:
         return str(error).splitlines()
     return []

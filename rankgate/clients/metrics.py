@@ -20,7 +20,15 @@ from rankgate.errors import Reason
 from rankgate.policy import PolicyEngine
 from rankgate.version import VERSION
 
-__all__ = ["AuditMetrics", "DecisionMetrics", "ProcessingMetrics", "TimedPolicy", "histogram", "new_registry"]
+__all__ = [
+    "AuditMetrics",
+    "DecisionMetrics",
+    "ProcessingMetrics",
+    "ShadowMetrics",
+    "TimedPolicy",
+    "histogram",
+    "new_registry",
+]
 
 # In seconds. The library's own begin at 5 ms, where most of what is measured here has ended.
 BUCKETS = (
@@ -37,6 +45,8 @@ ALARMS = (
 ABORTS = (
     "body_mode", "handoff_mismatch", "handoff_missing", "internal", "response_without_request", "unexpected_message",
 )  # fmt: skip
+
+SHADOW_OUTCOMES = ("same", "different", "failed", "dropped")
 
 
 def new_registry(slot: Slot) -> CollectorRegistry:
@@ -102,6 +112,20 @@ class DecisionMetrics:
 
 
 _ALLOWED = {True: "true", False: "false"}
+
+
+class ShadowMetrics:
+    """What a candidate policy would have decided."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        about = "Decisions a candidate policy was asked for, by how it compares with the live one."
+        self._decisions = _Counts(registry, "shadow_decisions", about, "outcome")
+        for outcome in SHADOW_OUTCOMES:
+            self._decisions.add(outcome, count=0)
+
+    def decided(self, outcome: str) -> None:
+        """Count one decision by a word of SHADOW_OUTCOMES."""
+        self._decisions.add(outcome)
 
 
 class ProcessingMetrics:

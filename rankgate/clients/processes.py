@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Child", "StartError"]
+__all__ = ["Child", "StartError", "bound"]
 
 # Runs before the program, in the child: ask for SIGKILL at the parent's death (prctl option 1), and look whether
 # that came too late. Not a preexec_fn, which would run Python between fork and exec of a threaded process.
@@ -29,6 +29,15 @@ _BOUND = (
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
 _POLL_S = 0.01
 _LAST_LINES, _LINE_CHARS = 8, 300
+
+
+def bound(command: Sequence[str | Path]) -> list[str]:
+    """Return what starts `command` (its first member an absolute path) so that it dies with this process, on Linux."""
+    program = [str(part) for part in command]
+    if sys.platform != "linux":
+        return program
+    # -I and -S: nothing of this environment is imported, and the interpreter is up in some milliseconds.
+    return [sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid()), *program]
 
 
 class StartError(Exception):
@@ -53,10 +62,7 @@ class Child:
 
         Raises StartError where the program or the log's folder is missing.
         """
-        program = [str(part) for part in command]
-        if sys.platform == "linux":
-            # -I and -S: nothing of this environment is imported, and the interpreter is up in some milliseconds.
-            program = [sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid()), *program]
+        program = bound(command)
         try:
             with log.open("ab") as output:
                 begins = output.tell()

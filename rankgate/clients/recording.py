@@ -119,6 +119,11 @@ class Recording:
         with contextlib.suppress(GateError):  # the process's own log has it too
             self._log.record(LifecycleEvent(what, time.time_ns() // 1_000_000, "ext_authz", word, detail))
 
+    def shadowed(self, word: str, detail: Mapping[str, str | int]) -> None:
+        """Note what a candidate policy would have decided, or how it fares, without waiting and without fail."""
+        with contextlib.suppress(GateError):  # it is counted, and nobody's call hangs on it
+            self._log.record(LifecycleEvent(What.SHADOW, time.time_ns() // 1_000_000, "ext_authz", word, detail))
+
     async def close(self) -> None:
         """Ship what can be shipped, write what was appended, accept nothing more."""
         if self._shipper is not None:

@@ -19,13 +19,13 @@ import structlog
 import watchfiles
 
 from rankgate.clients.policy_files import MAX_BYTES, PolicyFiles, read_policies
-from rankgate.clients.rego_check import check_modules, heads
+from rankgate.clients.rego_check import check_modules, heads, not_replayable
 from rankgate.errors import GateError, Reason, SettingsError
 from rankgate.policy import encode_question
 from rankgate.policy.sample import sample_question
 from rankgate.settings import PolicySettings
 
-__all__ = ["EmbeddedEngine", "evaluate", "load_decision", "load_engine"]
+__all__ = ["EmbeddedEngine", "evaluate", "load_decision", "load_engine", "not_for_opa"]
 
 log = structlog.get_logger(__name__)
 
@@ -46,27 +46,22 @@ def load_engine(files: PolicyFiles, *, tests: bool = False) -> Any:
 
     Raises SettingsError with one line a fault: `file:line:column: what`.
     """
-    try:
-        import regorus
-    except ImportError:
-        raise SettingsError(
-            "policy.engine embedded needs regorus; install rankgate[embedded] or use engine opa"
-        ) from None
-    engine = regorus.Engine()
-    # What policies print may quote the call: it is gathered, and dropped with the engine.
-    engine.set_gather_prints(True)
-    engine.set_policy_length_config(max_col=MAX_COLUMNS, max_file_bytes=MAX_BYTES, max_lines=MAX_BYTES)
-    faults = []
-    for name, text in (*files.modules, *(files.tests if tests else ())):
-        try:
-            _guarded(engine.add_policy, name, text)
-        except RuntimeError as error:
-            faults.append(_told(name, error))
-    faults = faults or check_modules(json.loads(engine.get_ast_as_json()), files.data)
-    if faults:
+    engine, faults = _parsed((*files.modules, *(files.tests if tests else ())))
+    if faults := faults or check_modules(json.loads(engine.get_ast_as_json()), files.data):
         raise SettingsError("\n".join(faults))
     engine.add_data_json(json.dumps(files.data))
     return engine
+
+
+def not_for_opa(files: PolicyFiles) -> list[str]:
+    """Return one line for each place where OPA would decide by more than the question and the data.
+
+    Raises SettingsError where a module cannot be parsed, as `load_engine` does.
+    """
+    engine, faults = _parsed(files.modules)
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return not_replayable(json.loads(engine.get_ast_as_json()))
 
 
 def load_decision(files: PolicyFiles, path: str) -> tuple[Any, str]:
@@ -211,6 +206,27 @@ class EmbeddedEngine:
             log.error(event, fault=fault, revision=self._revision)
             self._changed(self._revision, fault)
         self._fault = fault
+
+
+def _parsed(modules: tuple[tuple[str, str], ...]) -> tuple[Any, list[str]]:
+    """Return an engine with `modules`, and one line for each that it cannot parse."""
+    try:
+        import regorus
+    except ImportError:
+        raise SettingsError(
+            "policy.engine embedded needs regorus; install rankgate[embedded] or use engine opa"
+        ) from None
+    engine = regorus.Engine()
+    # What policies print may quote the call: it is gathered, and dropped with the engine.
+    engine.set_gather_prints(True)
+    engine.set_policy_length_config(max_col=MAX_COLUMNS, max_file_bytes=MAX_BYTES, max_lines=MAX_BYTES)
+    faults = []
+    for name, text in modules:
+        try:
+            _guarded(engine.add_policy, name, text)
+        except RuntimeError as error:
+            faults.append(_told(name, error))
+    return engine, faults
 
 
 def _guarded(call: Callable[..., Any], *arguments: str) -> Any:

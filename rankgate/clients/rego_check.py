@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BUILTINS", "NONDETERMINISTIC", "Head", "check_modules", "heads"]
+__all__ = ["BUILTINS", "NONDETERMINISTIC", "Head", "check_modules", "heads", "not_replayable"]
 
 Path = tuple[str, ...]
 
@@ -37,10 +37,12 @@ BUILTINS = frozenset({
     "urlquery.encode", "urlquery.encode_object", "uuid.parse", "walk",
 })  # fmt: skip
 
-# Their answer is not in the question, so a decision could not be asked again.
-NONDETERMINISTIC = frozenset(
-    {"http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns", "uuid.rfc4122"}
-)
+# Their answer is not in the question, so a decision could not be asked again: what OPA 1.x marks `nondeterministic` in
+# its capabilities. Tokens are held against the clock or signed at random, schemas may be fetched.
+NONDETERMINISTIC = frozenset({
+    "http.send", "io.jwt.decode_verify", "io.jwt.encode_sign", "io.jwt.encode_sign_raw", "json.match_schema",
+    "json.verify_schema", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns", "uuid.rfc4122",
+})  # fmt: skip
 
 # These mean Unicode here and ASCII in OPA.
 _UNICODE_CLASSES = tuple("\\" + letter for letter in "dDwWsSbB")
@@ -68,6 +70,19 @@ class _Module:
 def heads(ast: list[Any]) -> list[Head]:
     """Return every rule of the modules in `ast`, as the engine gives it."""
     return [head for module in map(_module, ast) for head, _ in module.rules]
+
+
+def not_replayable(ast: list[Any]) -> list[str]:
+    """Return one line for each place in the modules of `ast` that uses a function of NONDETERMINISTIC."""
+    found = []
+    for module in map(_module, ast):
+        for _, rule in module.rules:
+            for node in _nodes(rule):
+                path = _named(node)
+                if path and ".".join(path) in NONDETERMINISTIC:
+                    line = next(iter(node.values()))["span"]["line"]
+                    found.append(f"{module.file}:{line}: {_refused('.'.join(path))}")
+    return sorted(set(found))
 
 
 def check_modules(ast: list[Any], data: dict[str, Any]) -> list[str]:
@@ -159,6 +174,13 @@ def _fault(node: dict[str, Any], module: _Module, functions: set[Path]) -> Itera
         name = ".".join(map(str, _static(node) or ()))
         if name in NONDETERMINISTIC:
             yield next(iter(node.values()))["span"]["line"], _refused(name)
+
+
+def _named(node: dict[str, Any]) -> Path | None:
+    """Return the name of what a node calls or refers to, None for any other node."""
+    if "Call" in node:
+        return _static(node["Call"]["fcn"])
+    return _static(node) if "RefDot" in node or "RefBrack" in node else None
 
 
 def _call_faults(call: dict[str, Any], module: _Module, functions: set[Path]) -> Iterator[str]:

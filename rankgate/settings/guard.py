@@ -80,6 +80,10 @@ class RouteSettings(Section):
     may_relax: bool = Field(False, description="Let a ruling mask less than the profile; each use is audited.")
     drop_mode: Literal["auto", "omit", "floor"] = Field("auto", description="How dropped documents show in the answer.")
     capture: Literal["none", "masked"] = Field("masked", description="What of the texts the decision event holds.")
+    capture_question: bool = Field(
+        False,
+        description="Keep the policy's question in the decision event, so that it can be asked again; needs `capture`.",
+    )
     policy_inputs: tuple[Literal["documents_text", "parsed_body", "raw_body", "authorization"], ...] = Field(
         (), description="Opt-in policy inputs."
     )
@@ -101,6 +105,11 @@ class RouteSettings(Section):
             raise ValueError(
                 f"routes.drop_mode omit of {self.name} has no effect with vllm.score, whose scores are joined by place; "
                 "use auto or floor"
+            )
+        if self.capture_question and self.capture == "none" and not self.may_relax:
+            raise ValueError(
+                f"routes.capture_question of {self.name} has no effect with capture none, which keeps no text; "
+                "remove one of them"
             )
         return self
 
@@ -188,6 +197,16 @@ class PolicySettings(Section):
         description="Path of the decision below `data`.",
     )
     timeout_s: float = Field(0.2, ge=0.01, le=5, description="Longest time for one policy decision, in seconds.")
+    shadow_directory: Path | None = Field(
+        None,
+        description="Folder of a candidate policy, decided by the embedded engine beside the live one, without effect.",
+    )
+    shadow_events_per_s: int = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="Most differences of the candidate that are recorded in a second; all are counted.",
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -199,6 +218,8 @@ class PolicySettings(Section):
             raise ValueError(
                 'policy.url and policy.ca_file have no effect with engine embedded; remove them or set engine = "opa"'
             )
+        if self.shadow_directory is None and "shadow_events_per_s" in self.model_fields_set:
+            raise ValueError("policy.shadow_events_per_s has no effect without policy.shadow_directory")
         if self.url:
             self._check_url(self.url)
         return self

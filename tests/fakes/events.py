@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import strategies as st
 
 from rankgate.audit import (
@@ -16,9 +18,11 @@ from rankgate.audit import (
     Plan,
     What,
     capture_texts,
+    store_question,
 )
 from rankgate.audit.text import keyed
 from rankgate.errors import Reason
+from rankgate.policy.storing import STORING_FAULTS
 
 __all__ = ["DIGEST", "TIME", "completion", "decision", "events", "lifecycle"]
 
@@ -57,6 +61,13 @@ def decision(number: int = 1, **changes: object) -> DecisionEvent:
             (Ballot("ada", "approve", "known case", TIME), Ballot("grace", "approve", "agreed", TIME + 1)),
             break_glass="on call",
         ),
+        "question": store_question('{"rerank":{"query":"who pays?","document_count":3}}', ("ids",), 65_536, ()),
+        "ruling": {
+            "allowed": True, "status": 403, "reasons": ["within hours"], "risk": "low", "mask_request": "strict",
+            "approval": {"groups": ["data-protection"], "quorum": 2, "ttl_s": 900, "hold_s": 5}, "drop": [1],
+            "mask_response": "none", "on_empty": "empty", "credential": "other", "capture": "masked",
+            "limits": {"documents": 3, "total_chars": 200}, "masked": ["reasons"],
+        },
     }  # fmt: skip
     return DecisionEvent(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -101,6 +112,14 @@ _CAPTURE = st.none() | st.builds(
     lambda query, texts, budget: capture_texts("masked", query, None, enumerate(texts), budget, DIGEST),
     _TEXT, st.lists(_TEXT, max_size=4), st.integers(0, 200),
 )  # fmt: skip
+_QUESTION = st.none() | st.builds(
+    lambda query, claim, why, budget: store_question(
+        json.dumps({"query": query.encode("utf-8", "replace").decode(), "claim": claim}, ensure_ascii=False),
+        why, budget, (query,),
+    ),
+    _TEXT, st.none() | st.floats(allow_nan=False, allow_infinity=False) | _COUNT,
+    st.lists(st.sampled_from(STORING_FAULTS), max_size=2).map(tuple), st.integers(0, 400),
+)  # fmt: skip
 
 events = st.one_of(
     st.builds(
@@ -117,6 +136,7 @@ events = st.one_of(
         findings=_COUNTS,
         capture=_CAPTURE,
         trace=_TEXT,
+        question=_QUESTION,
     ),
     st.builds(
         CompletionEvent,

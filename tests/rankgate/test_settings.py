@@ -156,6 +156,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"routes": [{"name": "a", "path": "/r"}, {"name": "b", "path": "/r"}]}, "routes.path /r is used twice"),
     ({"routes": [{"name": "a", "path": "/r?x"}]}, "routes[0].path"),
     (
+        {"routes": [{"name": "a", "path": "/r", "capture": "none", "capture_question": True}]},
+        "routes.capture_question of a has no effect with capture none",
+    ),
+    (
         {"routes": [{"name": "a", "path": "/score", "dialect": "vllm.score", "drop_mode": "omit"}]},
         "routes.drop_mode omit of a has no effect with vllm.score",
     ),
@@ -198,6 +202,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"masking.profiles": {"default": {"types": ["JWT"], "operators": {"IBAN_CODE": "hash"}}}}, "would have no effect"),
     ({"policy.engine": "opa"}, "needs policy.url"),
     ({"policy.engine": "opa", "policy.url": "http://127.0.0.1:1", "policy.directory": "p"}, "policy.directory has no"),
+    ({"policy.shadow_events_per_s": 3}, "policy.shadow_events_per_s has no effect"),
     ({"policy.url": "http://127.0.0.1:1"}, "policy.url and policy.ca_file have no effect"),
     ({"policy.engine": "opa", "policy.url": "http://127.0.0.1:1/v1"}, "policy.url must be"),
     ({"policy.engine": "opa", "policy.url": "http://opa.example"}, "loopback only"),
