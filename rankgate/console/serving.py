@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
-from rankgate.approvals import Opener, Signer, VoteKeys
+from rankgate.approvals import Opener, Signer, State, VoteKeys
 from rankgate.clients.approvals import ApprovalStore
 from rankgate.clients.identity import Verifier
 from rankgate.clients.jwks import JwksClient
@@ -40,6 +40,7 @@ from rankgate.console.people import Person
 from rankgate.console.refusals import RefusedError
 from rankgate.console.sessions import Sessions
 from rankgate.console.settings import ConsoleSettings, HealthSettings, ListenSettings
+from rankgate.console.sight import sight
 from rankgate.console.site import CALLBACK, Site
 from rankgate.console.tokens import person_by_token
 from rankgate.console.webhook import CursorFile, WebhookSender, looking
@@ -112,7 +113,9 @@ async def assembled(settings: ConsoleSettings) -> AsyncIterator[Starlette]:
         if settings.webhook.url is not None and settings.webhook.secret_file is not None:
             sender = WebhookSender(
                 settings.webhook.url, settings.webhook.secret_file, store.events, looking(store),
-                CursorFile(settings.journal.directory / "webhook-cursor"), deployment=settings.deployment,
+                CursorFile(settings.journal.directory / "webhook-cursor"),
+                agreed=lambda stored, at_ms: sight(stored, keys.votes).standing(at_ms).state is State.APPROVED,
+                deployment=settings.deployment,
                 public_url=settings.origin, kinds=settings.webhook.events, registry=registry,
             )  # fmt: skip
             _beside(stack, "webhook", sender.run())

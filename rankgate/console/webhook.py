@@ -59,6 +59,8 @@ _STATES_OF_OPENED = {"opened": "pending", "review_opened": "open", "review_close
 _CURSOR = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 
 Look = Callable[[str], Awaitable[Stored | Review | None]]
+Agreed = Callable[[Stored, int], bool]
+"""An approval and a time in milliseconds since the epoch -> whether its signed votes amounted to consent then."""
 
 
 class _NotTakenError(Exception):
@@ -95,17 +97,18 @@ class CursorFile:
 class WebhookSender:
     """Sends the events of `source` whose kind is in `kinds` to `url`, until `run` is cancelled.
 
-    `source` yields events after a cursor, `look` returns what an id stands for. `secret_file` holds the signing secret
-    (`whsec_` and base64 of 24 to 64 bytes), read anew for each attempt; a second line may hold the one before it, and
-    then both sign, while the receiver changes over. `public_url` is where people find the console. `deployment` and
-    the event make the message's id, the same for every attempt and after every restart.
+    `source` yields events after a cursor, `look` returns what an id stands for, `agreed` tells consent from what only
+    the store calls so. `secret_file` holds the signing secret (`whsec_` and base64 of 24 to 64 bytes), read anew for
+    each attempt; a second line may hold the one before it, and then both sign, while the receiver changes over.
+    `public_url` is where people find the console. `deployment` and the event make the message's id, the same for every
+    attempt and after every restart.
 
     Without a kept cursor the first event is the next that happens. `sleep` waits so many seconds between rounds.
     """
 
     def __init__(
         self, url: str, secret_file: Path, source: Callable[[str], AsyncIterator[Sequence[Event]]], look: Look,
-        cursor: CursorFile, *, deployment: str, public_url: str, kinds: Collection[str] = tuple(EVENTS),
+        cursor: CursorFile, *, agreed: Agreed, deployment: str, public_url: str, kinds: Collection[str] = tuple(EVENTS),
         registry: CollectorRegistry | None = None, timeout_s: float = TIMEOUT_S, ca_file: Path | None = None,
         clock: Callable[[], float] = time.time, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:  # fmt: skip
@@ -113,6 +116,7 @@ class WebhookSender:
         self._secret_file = secret_file
         self._source = source
         self._look = look
+        self._agreed = agreed
         self._cursor = cursor
         self._deployment = deployment
         self._public_url = public_url.rstrip("/")
@@ -175,6 +179,8 @@ class WebhookSender:
         if isinstance(found, Stored) and kind in {"voted", "withdrawn"}:
             state = State.APPROVED if found.state is State.CONSUMED else found.state
             kind = state.value if state in {State.APPROVED, State.DENIED} else None
+        if kind == State.APPROVED and not (isinstance(found, Stored) and self._agreed(found, event.time_ms)):
+            kind = None
         if kind is None:
             self._told.pop(event.approval, None)
             return None

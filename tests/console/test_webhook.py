@@ -133,7 +133,7 @@ class Bench:
     def sender(self, **changes: Any) -> WebhookSender:
         usual: dict[str, Any] = {
             "deployment": "default", "public_url": "https://console.example", "sleep": self.pause, "timeout_s": 5.0,
-            "registry": CollectorRegistry(),
+            "registry": CollectorRegistry(), "agreed": lambda *_: True,
         }  # fmt: skip
         return WebhookSender(
             f"{self.receiver.url}/hook", self.secret, self.store.events, looking(self.store),  # type: ignore[arg-type]
@@ -361,6 +361,15 @@ async def test_a_vote_is_told_as_what_came_of_it(bench: Bench, steps: list[tuple
             await until(lambda place=place: bench.cursor.read_text().strip() == place)
     assert [kind for kind, _ in bench.receiver.messages] == told
     assert len(set(bench.receiver.ids)) == len(told)
+
+
+async def test_consent_that_only_the_store_knows_of_is_not_told(bench: Bench) -> None:
+    async with bench.running(agreed=lambda *_: False):
+        bench.store.happen("approved", 1, State.APPROVED)
+        bench.store.happen("voted", 2, State.APPROVED)
+        bench.store.happen("opened", 3)
+        await got(bench, 1)
+    assert bench.receiver.messages == [("approval.opened", "apr-3")]
 
 
 async def test_reviews_are_told_with_their_own_page(bench: Bench) -> None:

@@ -111,7 +111,7 @@ def console_metrics(folder: Path) -> str:
     registry = CollectorRegistry()
     WebhookSender(
         "http://127.0.0.1:1", folder / "secret", None, None, CursorFile(folder / "cursor"),  # type: ignore[arg-type]
-        deployment="default", public_url="http://127.0.0.1:1", registry=registry,
+        agreed=lambda *_: False, deployment="default", public_url="http://127.0.0.1:1", registry=registry,
     )  # fmt: skip
     return generate_latest(registry).decode()
 
