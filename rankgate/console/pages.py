@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import jinja2
@@ -36,6 +36,8 @@ _QUEUE = 200
 _PAGE = 50
 # A filter by subject looks this far back for one page.
 _LOOK = 10
+
+Listed = TypeVar("Listed", Item, ReviewItem)
 
 _USABLE: Final = {"": "until it expires", "300": "for 5 minutes", "3600": "for 1 hour"}
 _CHOICES: Final = {choice.value: choice for choice in Choice}
@@ -302,8 +304,8 @@ class _Pages:
     async def _reviews(
         self, person: Person, status: int = 200, *, at: str = "", typed: str = "", wrong: str = "", elsewhere: str = ""
     ) -> Response:
-        waiting = await self._desk.reviews(person)
-        closed = await self._desk.reviews(person, closed=True)
+        waiting = _proper(await self._desk.reviews(person))
+        closed = _proper(await self._desk.reviews(person, closed=True))
         return _page(
             "reviews.html", status, person=person, here="reviews", open=waiting, closed=closed, wrong_at=at,
             typed=typed, wrong=wrong, wrong_elsewhere=elsewhere,
@@ -347,7 +349,7 @@ def _standing(item: Item) -> str:
     return showing.standing(item, is_open=_is_open(item))
 
 
-def _proper(items: Iterable[Item]) -> list[Item]:
+def _proper(items: Iterable[Listed]) -> list[Listed]:
     """Leave out what no gate of ours named: ids become addresses."""
     return [item for item in items if _APPROVAL_ID.fullmatch(item.id)]
 

@@ -179,6 +179,11 @@ async def test_an_id_that_no_gate_made_leads_nowhere(console: Running, ada: http
     put(console, 2)
     assert len(list((await read(ada, "/")).all("li", **{"data-row": ""}))) == 1
     harmless(await read(ada, "/history"))
+    # Closing this one would have cancelled the approval of that number.
+    console.table.store.put_review(make_ask(3, console.table.now_ms, id=f"../approvals/{make_ask(2).id}/cancel?x="))
+    async with console.browser() as operator:
+        await console.log_in(operator, **OPERATOR)
+        assert "/cancel?x=" not in (await operator.get("/reviews")).text
 
 
 @pytest.mark.parametrize("path", ["/", "/history", "/receipts", "/reviews", "/approvals/apr-1", "/nothing"])
