@@ -10,6 +10,8 @@ from rankgate.approvals import Ask, Event, Review, State, Stored
 __all__ = ["event_of", "fields_of", "requirement_text", "review_of", "stored_of"]
 
 _VOTE = b"vote:"
+# A quorum is 16 at most. Each is verified by every gate that looks, and calls that need no approval wait meanwhile.
+_MOST_VOTES = 256
 # The last moment that is a date everywhere: ids of entries may be any number.
 _LATEST_MS = 253_402_300_799_999
 
@@ -32,13 +34,16 @@ def stored_of(approval: str, answer: Any) -> Stored | None:
         flat, revocations = answer
         fields = fields_of(flat)
         ask = _ask(approval, fields)
+        votes = sorted(name for name in fields if name.startswith(_VOTE))
+        if len(votes) > _MOST_VOTES:
+            return None
         return Stored(
             ask=ask,
             body=fields[b"body"],
             mac=_text(fields[b"mac"]),
             state=State(_text(fields[b"state"])),
             revision=_number(fields[b"revision"]),
-            votes=tuple(_readable(value for name, value in sorted(fields.items()) if name.startswith(_VOTE))),
+            votes=tuple(_readable(fields[name] for name in votes)),
             revocations=tuple(_readable(revocations)),
             used_by=_text(fields.get(b"used_by", b"")),
             changed_ms=_number(fields[b"changed"]),

@@ -287,6 +287,7 @@ GARBLED: dict[str, dict[str, str | int]] = {
     "a strange revision": {"revision": "1e3"},
     "a strange time": {"expires": "never"},
     "another strange time": {"changed": "-1"},
+    "votes without end": {f"vote:{number}": "x" for number in range(300)},
 }
 
 
