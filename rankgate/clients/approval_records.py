@@ -46,7 +46,7 @@ def stored_of(approval: str, answer: Any) -> Stored | None:
             votes=tuple(_readable(fields[name] for name in votes)),
             revocations=tuple(_readable(revocations)),
             used_by=_text(fields.get(b"used_by", b"")),
-            changed_ms=_number(fields[b"changed"]),
+            changed_ms=_moment(_number(fields[b"changed"])),
             note=_text(fields.get(b"note", b"")),
         )
     except (KeyError, ValueError, TypeError):
@@ -62,7 +62,7 @@ def review_of(review: str, fields: Mapping[bytes, bytes]) -> Review | None:
             mac=_text(fields[b"mac"]),
             closed_by=_text(fields.get(b"closed_by", b"")),
             closed_reason=_text(fields.get(b"closed_reason", b"")),
-            closed_ms=_number(fields.get(b"closed", b"0")),
+            closed_ms=_moment(_number(fields.get(b"closed", b"0"))),
         )
     except (KeyError, ValueError):
         return None
@@ -83,6 +83,8 @@ def _ask(name: str, fields: Mapping[bytes, bytes]) -> Ask:
     # One record copied over another would pass every check of its own.
     if ask.id != name:
         raise ValueError("another record")
+    _moment(ask.opened_ms)
+    _moment(ask.expires_ms)
     return ask
 
 
@@ -98,6 +100,12 @@ def _readable(values: Any) -> Sequence[str]:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8")
+
+
+def _moment(time_ms: int) -> int:
+    if not 0 <= time_ms <= _LATEST_MS:
+        raise ValueError("no time")
+    return time_ms
 
 
 def _number(value: bytes) -> int:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from certificates import identity
 from fakes.asks import CAPS, an_ask, approved, change, opened, record_key, storing
@@ -288,10 +289,11 @@ GARBLED: dict[str, dict[str, str | int]] = {
     "a strange time": {"expires": "never"},
     "another strange time": {"changed": "-1"},
     "votes without end": {f"vote:{number}": "x" for number in range(300)},
+    "a time in no year": {"changed": 999_999_999_999_999},
 }
 
 
-@pytest.mark.parametrize("what", [*GARBLED, "another type", "another record"])
+@pytest.mark.parametrize("what", [*GARBLED, "another type", "another record", "an end in no year"])
 async def test_what_somebody_else_wrote_is_as_good_as_absent(server: Server, store: ApprovalStore, what: str) -> None:
     good = await opened(store, an_ask("good"))
     bad = await opened(store, an_ask("bad"))
@@ -302,6 +304,8 @@ async def test_what_somebody_else_wrote_is_as_good_as_absent(server: Server, sto
             client.set(record_key(name), "x")
         elif what == "another record":
             client.hset(record_key(name), "body", good.body)
+        elif what == "an end in no year":
+            client.hset(record_key(name), "body", msgspec.structs.replace(bad.ask, expires_ms=10**17).encode())
         else:
             client.hset(record_key(name), mapping=dict(GARBLED[what]))
     if what not in {"a strange time", "a strange revision"}:
