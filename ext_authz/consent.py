@@ -43,6 +43,8 @@ __all__ = ["Wait", "given", "spend"]
 # for at most this share of a decision's time, and then still has time to say that it must come again.
 YIELD_S = 0.25
 YIELD_SHARE = 0.5
+# One of them can be served. With the limit of pending approvals this keeps one machine from taking every seat.
+EQUAL_CALLERS = 16
 # Who can wait no longer waits so long for its turn to go away: this share of the time of a decision.
 TURN_SHARE = 0.25
 
@@ -176,6 +178,8 @@ async def _wait(case: Case, gate: Gate, terms: _Terms, wait: Wait, approval: str
     room, now = terms.approvals.room, gate.clock()
     if wait.until is None:
         wait.until = now + _hold(case, gate)
+    if approval not in wait.changed and room.crowd(approval) >= EQUAL_CALLERS:
+        raise _pending(case)
     with room.seat(case.reading.json.held_bytes if case.reading else 0) as seated:
         if not seated or wait.until <= now:
             raise _pending(case)

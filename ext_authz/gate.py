@@ -71,6 +71,10 @@ class Room(Protocol):
         """Hold a seat for a call that takes `size` bytes of memory; give False where there is none."""
         ...
 
+    def crowd(self, approval: str) -> int:
+        """Return how many callers of one request wait here."""
+        ...
+
     def present(self, approval: str, decision_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
         """Be known to wait; give an event that is set whenever something happened to the approval."""
         ...

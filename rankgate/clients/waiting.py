@@ -83,6 +83,10 @@ class WaitingRoom:
             self.seated -= 1
             self.held_bytes -= size
 
+    def crowd(self, approval: str) -> int:
+        """Return how many callers of one request wait here."""
+        return len(self._sleepers.get(approval, ()))
+
     @contextlib.asynccontextmanager
     async def present(self, approval: str, decision_id: str) -> AsyncIterator[asyncio.Event]:
         """Be known to wait for `approval`; give an event that is set whenever something happened to it."""

@@ -18,6 +18,7 @@ from fakes.people import DATA_PROTECTION, People, voter
 from flow.gate import Gate
 from redis.asyncio import Redis
 
+from ext_authz.consent import EQUAL_CALLERS
 from rankgate.approvals import Choice, Signer, State
 from rankgate.clients.approvals import ApprovalStore
 from rankgate.clients.embedded import filter_command
@@ -459,6 +460,19 @@ async def test_scenario_24_who_finds_no_seat_is_not_kept_waiting(tmp_path):
         assert time.monotonic() - began < 5
         await at.people.decide(at.store, stored.ask.id)
         assert (await first).status == 200
+
+
+async def test_one_request_takes_few_of_the_seats_however_often_it_is_sent(tmp_path):
+    async with scene(tmp_path) as at:
+        body = question("held")
+        first, stored = await at.held(at.post(body))
+        others = [asyncio.create_task(at.post(body)) for _ in range(20)]
+        done, waiting = await asyncio.wait(others, timeout=3)
+        assert {one.result().status for one in done} == {429}
+        assert len(waiting) == EQUAL_CALLERS - 1
+        await at.people.decide(at.store, stored.ask.id)
+        answers = [one.status for one in await asyncio.gather(first, *waiting)]
+        assert answers.count(200) == 1
 
 
 async def test_more_pending_approvals_than_one_caller_may_have_are_refused(tmp_path):
