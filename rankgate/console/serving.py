@@ -213,6 +213,8 @@ async def _expire(desk: Desk) -> None:
             await desk.expire_due()
         except RefusedError as error:
             log.warning("approvals_not_expired", why=error.refusal.value)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, it is tried again
+            log.error("approvals_not_expired", error=type(error).__name__)  # noqa: TRY400 - the text may quote a record
         await asyncio.sleep(EXPIRE_S)
 
 

@@ -120,6 +120,9 @@ class _Look:
             members = {self.clean(name): self.clean(member) for name, member in value.items()}
             unchanged = members.keys() == value.keys() and all(map(_same, members.values(), value.values()))
             return value if unchanged else members
+        if isinstance(value, int | float) and not isinstance(value, bool) and self._texts.detect(str(value)):
+            # A card's number is one with or without quotes.
+            return self._texts.clean(str(value))
         return value
 
 

@@ -148,3 +148,17 @@ def test_of_a_person_s_own_token_only_what_every_event_tells_is_stored() -> None
     kept, why = store(claims("user", **given))
     assert why == ["claims"]
     assert kept["identity"]["claims"] == {key: value for key, value in given.items() if key != "manager"}
+
+
+def test_a_number_is_looked_at_like_the_text_of_it() -> None:
+    class Numbers(Texts):
+        def detect(self, text: str) -> list[Found]:
+            return [Found("CREDIT_CARD")] if "4111111111111111" in text else []
+
+        def clean(self, text: str) -> str:
+            return text.replace("4111111111111111", "<CREDIT_CARD>")
+
+    question = claims(card=4111111111111111, floor=3, flags=[True, 1.5])
+    kept, why = storable(question, Numbers(), query=None, instruction=None, body_is_clean=True)
+    assert why == ["claims"]
+    assert kept["identity"]["claims"] == {"card": "<CREDIT_CARD>", "floor": 3, "flags": [True, 1.5]}
