@@ -60,14 +60,14 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> floa
 class Running:
     """A command in the background."""
 
-    process: subprocess.Popen[str]
-    output: IO[str]
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
 
     @property
     def text(self) -> str:
         """Return what it printed so far, standard error included."""
-        self.output.seek(0)
-        return self.output.read()
+        # pread leaves the offset alone, which is the command's own: it would write on from wherever a reader left it.
+        return os.pread(self.output.fileno(), 1 << 24, 0).decode(errors="replace")
 
     def says(self, words: str, seconds: float = 60) -> str:
         """Wait until `words` were printed; return everything printed until then."""
@@ -77,12 +77,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def started(arguments: list[str], **options: object) -> Iterator[Running]:
+def started(arguments: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None) -> Iterator[Running]:
     """Start a command, and kill it at the end if it still runs."""
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            arguments, **{"stdout": output, "stderr": subprocess.STDOUT, "text": True, "env": environment()} | options
-        )
+    with tempfile.TemporaryFile() as output:
+        env = env or environment()
+        process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd)
         try:
             yield Running(process, output)
         finally:
