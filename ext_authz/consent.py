@@ -95,7 +95,8 @@ class _Terms:
             revocations=approvals.votes.revocations(stored.revocations),
             now_ms=int(now * 1000),
         )
-        if stored.state in {State.CANCELLED, State.EXPIRED, State.CONSUMED} and standing.state is not State.DENIED:
+        # A refusal that no longer counts ends the approval all the same: the store lets nobody spend it.
+        if stored.state in _CLOSED and standing.state is not State.DENIED:
             return Standing(stored.state, standing.approvals)
         return standing
 

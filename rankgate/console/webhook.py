@@ -152,6 +152,8 @@ class WebhookSender:
                             self._cursor.write(after)
                 except GateError as error:
                     log.warning("webhook_store_unavailable", reason=error.reason.value)
+                except Exception as error:  # noqa: BLE001  # whatever it is, later events are still to be told
+                    log.error("webhook_fault", error=type(error).__name__)  # noqa: TRY400  # its text may quote data
                 await self._sleep(STORE_PAUSE_S)
 
     async def _tell(self, http: httpx.AsyncClient, event: Event) -> None:

@@ -66,13 +66,14 @@ class Receiver:
 
 
 class Store:
-    """Approvals, reviews and events; `failing` is how often it is away before it is there."""
+    """Approvals, reviews and events; `failing` is how often it raises `fault` before it is there."""
 
     def __init__(self) -> None:
         self.approvals: dict[str, Stored] = {}
         self.items: list[Review] = []
         self.happened: list[Event] = []
         self.failing = 0
+        self.fault: Exception = GateError(Reason.APPROVAL_STORE_UNAVAILABLE)
         self.listened_to = False
 
     def happen(self, kind: str, number: int = 1, state: State = State.PENDING) -> None:
@@ -103,7 +104,7 @@ class Store:
     def _fail(self) -> None:
         if self.failing:
             self.failing -= 1
-            raise GateError(Reason.APPROVAL_STORE_UNAVAILABLE)
+            raise self.fault
 
 
 def replace_ask(number: int) -> Ask:
@@ -281,7 +282,9 @@ async def test_a_cursor_that_cannot_be_understood_is_none(bench: Bench) -> None:
     assert CursorFile(bench.cursor).read() is None
 
 
-async def test_a_store_that_is_away_loses_nothing(bench: Bench) -> None:
+@pytest.mark.parametrize("fault", [GateError(Reason.APPROVAL_STORE_UNAVAILABLE), RuntimeError("not foreseen")])
+async def test_a_store_that_is_away_or_fails_as_nobody_foresaw_loses_nothing(bench: Bench, fault: Exception) -> None:
+    bench.store.fault = fault
     bench.store.happen("opened", 1)
     bench.store.happen("opened", 2)
     bench.store.failing = 5

@@ -259,6 +259,12 @@ async def test_who_is_refused_while_waiting_hears_it_at_once(at):
     assert (await call).status == 403
 
 
+async def test_a_refusal_that_no_longer_counts_is_heard_at_once_as_well(at):
+    call, stored = await at.held(at.post(question("held")))
+    await at.store.settle(stored, State.DENIED, kind="denied", person="ada", statement="withdrawn since")
+    assert (await call).status == 403
+
+
 OTHERS = {
     "another body": lambda body: ("/v2/rerank", {**body, "documents": ["one", "three"]}, {}),
     "one byte more": lambda body: ("/v2/rerank", json.dumps(body).encode() + b" ", {}),
