@@ -80,7 +80,7 @@ class Running:
 def started(arguments: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None) -> Iterator[Running]:
     """Start a command, and kill it at the end if it still runs."""
     with tempfile.TemporaryFile() as output:
-        env = env or environment()
+        env = environment() if env is None else env
         process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd)
         try:
             yield Running(process, output)

@@ -152,7 +152,7 @@ class WebhookSender:
                             self._cursor.write(after)
                 except GateError as error:
                     log.warning("webhook_store_unavailable", reason=error.reason.value)
-                except Exception as error:  # noqa: BLE001  # whatever it is, later events are still to be told
+                except Exception as error:  # noqa: BLE001  # whatever it is, the same event is tried again
                     log.error("webhook_fault", error=type(error).__name__)  # noqa: TRY400  # its text may quote data
                 await self._sleep(STORE_PAUSE_S)
 
@@ -169,6 +169,8 @@ class WebhookSender:
         while not await self._taken(http, identity, body):
             self._sent.labels("failed").inc()
             await self._sleep(PAUSE_S)
+        # Not before: what failed on its way would else be no news when its turn comes again.
+        self._remember(event.approval, kind)
         self._sent.labels("sent").inc()
 
     def _kind(self, event: Event, found: Stored | Review) -> str | None:
@@ -186,13 +188,13 @@ class WebhookSender:
         if kind is None:
             self._told.pop(event.approval, None)
             return None
-        if self._told.get(event.approval) == kind:
-            return None
-        self._told[event.approval] = kind
-        self._told.move_to_end(event.approval)
+        return None if self._told.get(event.approval) == kind else kind
+
+    def _remember(self, approval: str, kind: str) -> None:
+        self._told[approval] = kind
+        self._told.move_to_end(approval)
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
-        return kind
 
     def _message(self, event: Event, kind: str, found: Stored | Review) -> tuple[str, str]:
         """Return id and body of a message; both depend on nothing but what happened and what the gate wrote."""

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -292,6 +293,21 @@ async def test_a_store_that_is_away_or_fails_as_nobody_foresaw_loses_nothing(ben
         await got(bench, 2)
     assert bench.receiver.messages == [("approval.opened", "apr-1"), ("approval.opened", "apr-2")]
     assert bench.pauses and set(bench.pauses) == {2.0}
+
+
+async def test_a_message_that_fails_on_its_way_as_nobody_foresaw_is_sent_the_next_time(bench: Bench) -> None:
+    times = iter([RuntimeError("not foreseen")])
+
+    def clock() -> float:
+        for fault in times:
+            raise fault
+        return time.time()
+
+    bench.store.happen("opened", 1)
+    bench.store.happen("opened", 2)
+    async with bench.running(clock=clock):
+        await got(bench, 2)
+    assert bench.receiver.messages == [("approval.opened", "apr-1"), ("approval.opened", "apr-2")]
 
 
 async def test_a_changed_secret_signs_the_next_message(bench: Bench) -> None:
